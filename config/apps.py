@@ -1,0 +1,15 @@
+"""The project's own app (commands, error pages, site assets) and its admin site."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
+
+
+class GatehouseConfig(AppConfig):
+    name = "config"
+    verbose_name = "Gatehouse"
+
+
+class GatehouseAdminConfig(AdminConfig):
+    default_site = "config.admin.GatehouseAdminSite"

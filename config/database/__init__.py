@@ -1,0 +1,4 @@
+"""Django's PostgreSQL backend with a client-side deadline and the embedded server behind it.
+
+`ENGINE` is ``config.database``; Django finds the backend in `base`.
+"""

@@ -1,0 +1,30 @@
+"""The backend class that Django loads for ``ENGINE = "config.database"``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.postgresql import base
+from django.utils.asyncio import async_unsafe
+
+from config.database import deadline, embedded
+
+deadline.install()
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Starts the embedded server on first use; everything else is Django's."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        if params.pop("embedded", False):
+            params["host"] = embedded.socket_directory()
+        return params
+
+    @async_unsafe
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.settings_dict["OPTIONS"].get("embedded"):
+            # Only a new connection looks at the server: a running one costs a few milliseconds here.
+            embedded.ensure_running(deadline.remaining_seconds())
+            conn_params["host"] = embedded.socket_directory()
+        return super().get_new_connection(conn_params)

@@ -1,0 +1,91 @@
+"""A client-side deadline for every ordinary query.
+
+A frozen server (SIGSTOP, a hung disk, a lost route) enforces no timeout of its own, so the client has to.
+psycopg2 hands control to a wait callback while a connection waits for the server; ours charges the wait
+to the budget of the current request or job. A spent budget fails every further query of that request at
+once, so that the error path cannot hang either. Only time spent waiting for the database counts: a slow
+password hash between two queries costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from collections.abc import Iterator
+from contextvars import ContextVar
+from time import monotonic
+
+import psycopg2
+from psycopg2 import extensions
+
+_EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
+
+
+class DeadlineExceeded(psycopg2.OperationalError):
+    """The database did not answer within the budget; psycopg2 has closed the connection."""
+
+
+class Budget:
+    """Seconds that one unit of work may still wait for the database."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+_current: ContextVar[Budget | None] = ContextVar("database_budget", default=None)
+
+
+@contextlib.contextmanager
+def database_budget(seconds: float | None) -> Iterator[None]:
+    """Let the block wait at most `seconds` for the database in total; None takes the limit away."""
+    token = _current.set(None if seconds is None else Budget(seconds))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def remaining_seconds() -> float | None:
+    """What is left of the current budget, never negative; None when there is none."""
+    budget = _current.get()
+    return None if budget is None else max(0.0, budget.seconds)
+
+
+def _wait(connection: extensions.connection) -> None:
+    budget = _current.get()
+    started = monotonic()
+    try:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            left = None if budget is None else budget.seconds - (monotonic() - started)
+            if left is not None and left <= 0:
+                raise DeadlineExceeded("the database did not answer within the deadline")
+            # poll(), not select(): a busy process has descriptors above 1,023.
+            poller = select.poll()
+            poller.register(connection.fileno(), _EVENTS[state])
+            poller.poll(None if left is None else left * 1000)
+    except KeyboardInterrupt:
+        connection.cancel()  # Ctrl-C ends the statement on the server too, not only our wait for it
+        raise
+    finally:
+        if budget is not None:
+            budget.seconds -= monotonic() - started
+
+
+def install() -> None:
+    """Put the deadline in front of every synchronous psycopg2 connection of this process."""
+    extensions.set_wait_callback(_wait)
+
+
+@contextlib.contextmanager
+def blocking_copy() -> Iterator[None]:
+    """Take the deadline off around COPY, which psycopg2 cannot do with a wait callback.
+
+    The callback belongs to the whole process: use it in commands, never in a web process.
+    """
+    extensions.set_wait_callback(None)
+    try:
+        yield
+    finally:
+        install()

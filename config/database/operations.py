@@ -1,0 +1,152 @@
+"""What an operator does with the whole database; ``manage.py database`` is the door to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management import call_command
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import OperationalError
+from psycopg2 import sql
+
+from config.database import embedded
+from config.database.deadline import database_budget
+from config.database.roles import as_owner, has_two_roles
+
+STATUS_SECONDS = 3.0
+_SCRATCH = "gatehouse_verify"
+
+# One line per thing that a migration can make, so that two schemas compare as two sets of lines.
+_SCHEMA = """
+SELECT format('column %s.%s %s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+              CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
+              coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
+              || CASE a.attidentity WHEN '' THEN '' ELSE ' identity' END)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+    AND a.attnum > 0 AND NOT a.attisdropped
+UNION ALL
+SELECT format('constraint %s on %s: %s%s', conname, conrelid::regclass, pg_get_constraintdef(oid),
+              CASE WHEN convalidated THEN '' ELSE ' (not valid)' END)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+UNION ALL
+SELECT format('index %s%s', pg_get_indexdef(indexrelid),
+              CASE WHEN indisvalid THEN '' ELSE ' (invalid)' END)
+FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('trigger %s%s', pg_get_triggerdef(oid), CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
+FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT format('function %s: %s', oid::regprocedure, md5(prosrc))
+FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('view %s: %s', oid::regclass, md5(pg_get_viewdef(oid)))
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')
+"""
+
+
+def status() -> dict[str, Any]:
+    """Say which server this is and what it holds. Never starts, never hangs, never raises for an outage."""
+    facts: dict[str, Any] = {"server": "embedded" if embedded.is_embedded() else "configured"}
+    if embedded.is_embedded():
+        server = embedded.cluster().status()
+        facts |= {
+            "running": server.running,
+            "in_use": server.users,
+            "process": server.pid,
+            "data": server.data_directory,
+            "socket": server.socket_directory,
+        }
+        if not server.running:
+            return facts
+    try:
+        with database_budget(STATUS_SECONDS), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT current_setting('server_version'), current_database(), current_user::text,"
+                " pg_size_pretty(pg_database_size(current_database())),"
+                " (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())"
+            )
+            version, name, role, size, sessions = cursor.fetchone()
+            facts |= {
+                "running": True,
+                "version": version,
+                "database": name,
+                "size": size,
+                "sessions": sessions,
+            }
+            facts |= {
+                "role": role,
+                "two_roles": has_two_roles(),
+                "migrations_missing": len(missing_migrations()),
+            }
+    except OperationalError as error:
+        facts |= {"running": False, "error": str(error).strip()}
+    return facts
+
+
+def missing_migrations() -> list[str]:
+    """Return the names of this code's migrations that the database does not have, in order."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+
+
+def schema_differences() -> tuple[list[str], list[str]]:
+    """Compare the live schema with what the migrations make in a scratch database of the same server.
+
+    Returns (what is missing here, what is here and should not be). Needs the right to create databases.
+    """
+    with as_owner():
+        with _scratch_database():
+            call_command("migrate", verbosity=0, interactive=False)
+            wanted = _schema()
+        found = _schema()
+    return sorted(wanted - found), sorted(found - wanted)
+
+
+def _schema() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(_SCHEMA)
+        return {line for (line,) in cursor.fetchall()}
+
+
+@contextmanager
+def _scratch_database() -> Iterator[None]:
+    """Point the connection at a fresh, empty database for the length of the block."""
+    settings_dict = connections[DEFAULT_DB_ALIAS].settings_dict
+    _drop_and_create(_SCRATCH)
+    connection.close()
+    connection.settings_dict = settings_dict | {"NAME": _SCRATCH}
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict = settings_dict
+        _drop(_SCRATCH)
+
+
+def make_anew() -> None:
+    """Delete the database with everything in it and make an empty one with this code's schema.
+
+    Raises OperationalError while somebody is connected to it.
+    """
+    with as_owner():
+        name = connection.settings_dict["NAME"]
+        connection.close()
+        _drop_and_create(name)
+    call_command("migrate", verbosity=0, interactive=False)
+
+
+def _drop_and_create(name: str) -> None:
+    _drop(name)
+    with connection._nodb_cursor() as cursor:  # noqa: SLF001 - Django has no public name for it
+        cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def _drop(name: str) -> None:
+    with connection._nodb_cursor() as cursor:  # noqa: SLF001 - see above
+        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))

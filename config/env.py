@@ -1,0 +1,78 @@
+"""Read settings from the environment, refuse nonsense, and name every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+
+class Faults(ImproperlyConfigured):
+    """The environment holds one or more bad values; ``str()`` has one clear line for each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        super().__init__("\n".join(lines))
+
+
+class Environment:
+    """Typed readers over django-environ that collect faults instead of stopping at the first one."""
+
+    def __init__(self) -> None:
+        self._environ = environ.Env()
+        self._faults: list[str] = []
+
+    def fault(self, line: str) -> None:
+        self._faults.append(line)
+
+    def raise_faults(self) -> None:
+        """Raise `Faults` when any reader or check before this call found one."""
+        if self._faults:
+            raise Faults(self._faults)
+
+    def text(self, name: str, default: str = "") -> str:
+        return str(self._environ.str(name, default=default)).strip()
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        value = self.text(name, default).lower()
+        if value in choices:
+            return value
+        self.fault(f"{name}: must be one of {', '.join(choices)}, not {value!r}.")
+        return default
+
+    def words(self, name: str, default: str = "") -> list[str]:
+        return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self.text(name).lower()
+        if value in ("1", "true", "yes", "on"):
+            return True
+        if value in ("0", "false", "no", "off"):
+            return False
+        if value:
+            self.fault(f"{name}: must be on or off, not {value!r}.")
+        return default
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        return self._number(name, int, default, low, high)
+
+    def seconds(self, name: str, default: float, *, low: float, high: float) -> float:
+        return self._number(name, float, default, low, high)
+
+    def _number(self, name: str, kind: Callable[[str], T], default: T, low: T, high: T) -> T:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        # The chained comparison also refuses NaN, which is never within a range.
+        if value is None or not low <= value <= high:  # type: ignore[operator]
+            self.fault(f"{name}: must be a number from {low} to {high}, not {text!r}.")
+            return default
+        return value

@@ -1,0 +1,46 @@
+"""gunicorn's configuration; everything comes from the settings."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.conf import settings
+from gunicorn.glogging import Logger as GunicornLogger
+
+from config import lifeline
+
+wsgi_app = "config.wsgi:application"
+bind = f"{settings.BIND}:{settings.PORT}"
+workers = settings.WEB_PROCESSES
+worker_class = "gthread"
+threads = settings.WEB_THREADS
+timeout = 30
+graceful_timeout = 25  # with the rest of the way out, below the 30 seconds that SIGTERM grants
+keepalive = 5
+max_requests = 10_000
+max_requests_jitter = 1_000
+# Lines and headers beyond these are refused with 400 before Django sees them.
+limit_request_line = 4094
+limit_request_fields = 64
+# gunicorn believes forwarded headers of these peers only; the address rules are ours (client_address).
+forwarded_allow_ips = "*" if settings.TRUSTED_PROXIES else ""
+control_socket_disable = True  # nobody steers it from outside; it would be a file in the home directory
+accesslog = None  # the application writes one line a request, without tokens
+errorlog = "-"
+logger_class = "config.gunicorn.Logger"
+
+
+def when_ready(server: Any) -> None:
+    lifeline.hold()
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
+    """Hands gunicorn's lines to the project's own handlers."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers = []
+        self.error_log.propagate = True

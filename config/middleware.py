@@ -1,0 +1,128 @@
+"""What surrounds every request, outermost first, in the order of `MIDDLEWARE`."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_cache_control
+
+from config import errors
+from config.client_address import client_address
+from config.content_type import MALFORMED
+from config.database.deadline import database_budget
+
+Handler = Callable[[HttpRequest], HttpResponseBase]
+log = structlog.get_logger("gatehouse.request")
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}\Z")
+
+
+class RequestIdMiddleware:
+    """Give the request an id that travels to the response header, every log line and the error page."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        given = request.headers.get("X-Request-ID", "")
+        # Only a proxy of ours may name it: a stranger's id could collide with somebody else's lines.
+        keep = settings.TRUSTED_PROXIES and _REQUEST_ID.match(given)
+        request_id = given if keep else uuid.uuid4().hex
+        request.request_id = request_id  # type: ignore[attr-defined]
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            started = monotonic()
+            response = self.get_response(request)
+            response["X-Request-ID"] = request_id
+            self._log(request, response, monotonic() - started)
+        return response
+
+    @staticmethod
+    def _log(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+        match = request.resolver_match
+        log.info(
+            "request",
+            method=request.method,
+            # The route, not the address: addresses carry tokens and a stranger's text.
+            route=match.route if match else None,
+            status=response.status_code,
+            milliseconds=round(seconds * 1000, 1),
+            address=client_address(request),
+        )
+
+
+class SecurityHeadersMiddleware:
+    """The headers of every answer that Django's own middleware does not set, errors included."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
+        response.headers.setdefault("Referrer-Policy", settings.SECURE_REFERRER_POLICY)
+        if "Cache-Control" not in response:
+            # Every page of ours may show who is signed in or a form's token.
+            patch_cache_control(response, no_store=True, private=True)
+        return response
+
+
+class WellFormedMiddleware:
+    """Refuse with 400 what no browser sends and no layer below survives (rule zero of the behaviour)."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.method == "TRACE":
+            return errors.method_not_allowed(request)
+        if is_malformed(request):
+            return errors.bad_request(request)
+        return self.get_response(request)
+
+
+def is_malformed(request: HttpRequest) -> bool:
+    """Whether the path, query, cookies or content type hold what PostgreSQL or a codec would choke on."""
+    query = request.META.get("QUERY_STRING", "")
+    if "\0" in request.path or "\0" in query or "%00" in query:
+        return True
+    # A quoted octal \000 is decoded by the cookie parser, so look at what it made of the header.
+    if any("\0" in value for value in request.COOKIES.values()):
+        return True
+    charset = (request.content_params or {}).get("charset", "utf-8")
+    return request.content_type == MALFORMED or charset.lower() != "utf-8"
+
+
+class DatabaseBudgetMiddleware:
+    """Bound the time that one request may wait for the database, whatever state the server is in."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with database_budget(settings.DATABASE_DEADLINE):
+            return self.get_response(request)
+
+
+class MethodPageMiddleware:
+    """Give the bare 405 of Django's views the page of the other errors."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed):
+            return errors.method_not_allowed(request, response["Allow"])
+        return response

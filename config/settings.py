@@ -1,0 +1,245 @@
+"""All settings, driven by the environment. `.env.example` explains every variable.
+
+Safe when nothing is set: a missing or nonsensical value stops the start, and all faults are named at once.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import django_stubs_ext
+import environ
+
+from config import logs
+from config.database.settings import databases
+from config.env import Environment
+
+# Lets annotations like ModelForm[User] stand in class statements at run time too.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(BASE_DIR / ".env")  # never overrides what the environment already says
+env = Environment()
+
+# --- Where we are ------------------------------------------------------------------------------------
+ENVIRONMENT = env.choice("ENVIRONMENT", ("production", "development"), "production")
+DEVELOPMENT = ENVIRONMENT == "development"
+DEBUG = env.flag("DEBUG", default=False)
+if DEBUG and not DEVELOPMENT:
+    env.fault("DEBUG: must be off outside development; it shows settings and code to strangers.")
+
+SECRET_KEY = env.text("SECRET_KEY")
+if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure"):
+    env.fault("SECRET_KEY: must be a random text of at least 50 characters. `make .env` writes one.")
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+
+PORT = env.integer("PORT", 8000, low=1, high=65535)
+BIND = env.text("BIND", "127.0.0.1")
+# The one base of every link in a mail: a link is never built from a request's Host header.
+BASE_URL = env.text("BASE_URL", f"http://localhost:{PORT}" if DEVELOPMENT else "").rstrip("/")
+_base = urlsplit(BASE_URL)
+if _base.scheme not in ("http", "https") or not _base.hostname or _base.path or _base.query:
+    env.fault("BASE_URL: must be the site's own address, like https://accounts.example.com, without a path.")
+elif _base.scheme == "http" and not DEVELOPMENT:
+    env.fault("BASE_URL: must begin with https:// outside development.")
+HTTPS = _base.scheme == "https"
+
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or [_base.hostname or ""]
+if any("*" in host for host in ALLOWED_HOSTS):
+    env.fault("ALLOWED_HOSTS: must name each host; * accepts forged Host headers.")
+if DEVELOPMENT:
+    ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
+# How many proxies in front of us append to X-Forwarded-For; 0 believes nobody.
+TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, low=0, high=9)
+
+# --- What we are -------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "config.apps.GatehouseConfig",
+    "accounts.apps.AccountsConfig",
+    "auditlog.apps.AuditlogConfig",
+    "healthcheck.apps.HealthcheckConfig",
+    "config.apps.GatehouseAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.forms",
+    "axes",
+    "django_tasks",
+    "django_tasks_db",
+]
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "config.middleware.SecurityHeadersMiddleware",
+    "config.middleware.WellFormedMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.middleware.DatabaseBudgetMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "config.middleware.MethodPageMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+# auth.W004: the username's key is unique by its canonical column (accounts.identity), not by its spelling.
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Database ----------------------------------------------------------------------------------------
+EMBEDDED_POSTGRES = env.choice("EMBEDDED_POSTGRES", ("persistent", "throwaway"), "persistent")
+DATABASES = databases(env)
+# Seconds that one request may wait for the database in all; the page then is a 503 within three seconds.
+DATABASE_DEADLINE = env.seconds("DATABASE_DEADLINE", 2.0, low=0.1, high=60)
+
+# --- Web server --------------------------------------------------------------------------------------
+WEB_PROCESSES = env.integer("WEB_PROCESSES", 2, low=1, high=256)
+WEB_THREADS = env.integer("WEB_THREADS", 8, low=1, high=256)
+
+# --- Pages -------------------------------------------------------------------------------------------
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "config.context.site",
+            ],
+        },
+    },
+]
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+LOCALE_PATHS = [BASE_DIR / "locale"]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / ".static"
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+# An error page must not fail for want of a manifest entry.
+WHITENOISE_MANIFEST_STRICT = False
+
+# --- Requests and cookies ----------------------------------------------------------------------------
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+CSRF_FAILURE_VIEW = "config.errors.csrf_failure"
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 63_072_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if HTTPS and TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Browsers accept the __Host- prefix only with Secure, Path=/ and no Domain: no sibling host can plant one.
+_prefix = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{_prefix}sessionid"
+SESSION_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_NAME = f"{_prefix}csrftoken"
+CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_TRUSTED_ORIGINS = [BASE_URL]
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+
+# --- Accounts ----------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "profile"
+LOGOUT_REDIRECT_URL = "login"
+SIGNUP_MODE = env.choice("SIGNUP_MODE", ("open", "invite", "closed"), "open")
+SIGNUP_EMAIL_DOMAINS = [domain.lower() for domain in env.words("SIGNUP_EMAIL_DOMAINS")]
+RESERVED_USERNAMES = env.words(
+    "RESERVED_USERNAMES",
+    "admin,administrator,root,system,support,security,help,info,abuse,postmaster,hostmaster,webmaster,"
+    "noreply,no-reply,gatehouse,anonymous,null,none,undefined,me,self,staff,moderator,official",
+)
+NAME_RESERVED_DAYS = env.integer("NAME_RESERVED_DAYS", 90, low=0, high=36500)
+EMAIL_VERIFICATION_HOURS = env.integer("EMAIL_VERIFICATION_HOURS", 72, low=1, high=720)
+PASSWORD_RESET_TIMEOUT = 3600 * env.integer("PASSWORD_RESET_HOURS", 2, low=1, high=168)
+
+PASSWORD_POLICY = env.choice("PASSWORD_POLICY", ("composition", "nist"), "composition")
+_POLICIES = {
+    "composition": (12, ["Lowercase", "Uppercase", "Digit", "Symbol", "NoSpace"]),
+    "nist": (15, []),
+}
+_shortest, _composition = _POLICIES[PASSWORD_POLICY]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "accounts.passwords.LengthValidator", "OPTIONS": {"shortest": _shortest}},
+    {"NAME": "accounts.passwords.StorableValidator"},
+    *({"NAME": f"accounts.passwords.{rule}Validator"} for rule in _composition),
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "accounts.passwords.NotLikeUserValidator"},
+]
+PASSWORD_HASHER = env.choice("PASSWORD_HASHER", ("bcrypt", "argon2id", "scrypt"), "bcrypt")
+BCRYPT_ROUNDS = env.integer("BCRYPT_ROUNDS", 12, low=4 if DEVELOPMENT else 10, high=20)
+PASSWORD_HASHES_AT_ONCE = env.integer("PASSWORD_HASHES_AT_ONCE", os.cpu_count() or 1, low=1, high=256)
+_HASHERS = {
+    "bcrypt": "accounts.hashers.BcryptHasher",
+    "argon2id": "accounts.hashers.Argon2idHasher",
+    "scrypt": "accounts.hashers.ScryptHasher",
+}
+PASSWORD_HASHERS = [_HASHERS.pop(PASSWORD_HASHER), *_HASHERS.values()]
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "accounts.backends.IdentityBackend"]
+AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 5, low=1, high=1000)
+AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_COOLOFF_MINUTES", 30, low=1, high=10080))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_USERNAME_CALLABLE = "accounts.lockout.counted_name"
+AXES_CLIENT_IP_CALLABLE = "config.client_address.client_address"
+AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+
+# --- Mail and background work ------------------------------------------------------------------------
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": []}}
+MAIL_DIRECTORY = BASE_DIR / ".mail"
+_email_url = env.text("EMAIL_URL")
+if _email_url:
+    try:
+        _email = environ.Env.email_url_config(_email_url)
+    except (KeyError, ValueError, environ.ImproperlyConfigured):
+        env.fault("EMAIL_URL: must look like smtp+tls://user:password@mail.example.com:587.")
+    else:
+        globals().update(_email)
+elif DEVELOPMENT:
+    EMAIL_BACKEND = "config.mail_preview.MailDirectoryBackend"
+else:
+    env.fault("EMAIL_URL: must be set outside development, like smtp+tls://user:password@host:587.")
+EMAIL_TIMEOUT = env.integer("EMAIL_TIMEOUT", 10, low=1, high=120)
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"Gatehouse <no-reply@{_base.hostname or 'localhost'}>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+# --- Logs --------------------------------------------------------------------------------------------
+LOG_FORMAT = env.choice("LOG_FORMAT", ("json", "console"), "console" if DEVELOPMENT else "json")
+LOG_LEVEL = env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info").upper()
+LOGGING_CONFIG = None
+logs.configure(LOG_FORMAT, LOG_LEVEL)
+
+env.raise_faults()

@@ -1,0 +1,115 @@
+"""The worker: runs queued jobs, tries failed ones again, and picks up what a dead worker left.
+
+Built on django-tasks-db, which claims a job and runs it once. Added here: a job that fails waits with
+exponential backoff and jitter; a job whose worker died runs again; a database that is away for a while is
+waited for. A job therefore runs at least once, rarely twice, and must be able to stand that.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.models.functions import Now
+from django.utils import timezone
+from django_tasks.base import TaskResultStatus
+from django_tasks_db.management.commands.db_worker import Worker as DatabaseWorker
+from django_tasks_db.models import DBTaskResult
+
+Job = DBTaskResult[..., Any]
+log = structlog.get_logger("gatehouse.worker")
+
+MOST_ATTEMPTS = 10  # about half a day with the delays below
+FIRST_DELAY = 10.0  # seconds
+LONGEST_DELAY = 3 * 3600.0  # seconds
+ABANDONED_AFTER = timedelta(minutes=10)  # far longer than any job runs
+EVERY_MINUTE = 60.0  # seconds
+DATABASE_DELAY = 2.0  # seconds between looks at a database that is away
+
+
+def delay_before(attempt: int) -> float:
+    """Return the seconds to wait before `attempt` (2 is the first retry): tripled each time, ±20 %."""
+    delay = min(FIRST_DELAY * 3.0 ** (attempt - 2), LONGEST_DELAY)
+    return delay * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, hides nothing
+
+
+class Worker(DatabaseWorker):
+    """One worker process; any number may run side by side.
+
+    `interval` is the pause between looks at an empty queue, in seconds. With `once` it ends when no job is
+    ready.
+    """
+
+    def __init__(self, *, interval: float = 1.0, once: bool = False) -> None:
+        super().__init__(
+            queue_names=["*"],
+            interval=interval,
+            batch=True,  # the base class returns when the queue is empty, so that the schedule gets its turn
+            backend_name="default",
+            startup_delay=False,
+            max_tasks=None,
+            worker_id=secrets.token_hex(16),
+            excluded_queue_names=[],
+        )
+        self.once = once
+        self._looked_for_abandoned = float("-inf")
+
+    def run(self) -> None:
+        while self.running:
+            try:
+                self._keep_schedule()
+                super().run()
+                pause = self.interval
+            except (DatabaseError, InterfaceError) as error:
+                if self.once:
+                    raise
+                log.warning("worker.database_away", error=type(error).__name__)
+                connections.close_all()
+                pause = DATABASE_DELAY
+            if self.once:
+                return
+            if self.running:
+                time.sleep(pause)
+
+    def _keep_schedule(self) -> None:
+        if time.monotonic() - self._looked_for_abandoned > EVERY_MINUTE:
+            self._looked_for_abandoned = time.monotonic()
+            requeue_abandoned()
+
+    def run_task(self, db_task_result: Job) -> None:
+        super().run_task(db_task_result)
+        if db_task_result.status == TaskResultStatus.FAILED:
+            self._try_again(db_task_result)
+
+    @staticmethod
+    def _try_again(job: Job) -> None:
+        attempts = len(job.worker_ids)
+        about = {
+            "job": job.task_path,
+            "id": str(job.pk),
+            "attempts": attempts,
+            "error": job.exception_class_path,
+        }
+        if attempts >= MOST_ATTEMPTS:
+            log.error("job.given_up", exception=job.traceback, **about)
+            return
+        seconds = delay_before(attempts + 1)
+        DBTaskResult.objects.filter(pk=job.pk).update(
+            status=TaskResultStatus.READY, run_after=timezone.now() + timedelta(seconds=seconds)
+        )
+        log.warning("job.failed", next_try_in=round(seconds), **about)
+
+
+def requeue_abandoned() -> int:
+    """Queue again what a worker that died had claimed; returns how many jobs."""
+    found = DBTaskResult.objects.filter(
+        status=TaskResultStatus.RUNNING, started_at__lt=timezone.now() - ABANDONED_AFTER
+    ).update(status=TaskResultStatus.READY, run_after=Now())
+    if found:
+        log.warning("jobs.requeued", count=found)
+    return found

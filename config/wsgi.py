@@ -1,0 +1,29 @@
+"""The WSGI door: probes first, then what Django cannot parse is tamed, then Django."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+django_application = get_wsgi_application()
+
+# Both import models' settings, so Django must be set up first.
+from config.content_type import tamed  # noqa: E402
+from healthcheck import probes  # noqa: E402
+
+StartResponse = Callable[..., Any]
+
+
+def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """Answer health probes before all middleware; hand everything else to Django."""
+    answer = probes.answer(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+    if answer is not None:
+        start_response(answer.status_line, answer.headers)
+        return [answer.body]
+    environ["CONTENT_TYPE"] = tamed(environ.get("CONTENT_TYPE", ""))
+    return django_application(environ, start_response)

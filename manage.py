@@ -1,0 +1,22 @@
+#!/usr/bin/env python
+"""Gatehouse's command line."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    try:
+        settings.INSTALLED_APPS  # noqa: B018 - reads the settings, so that a fault is one clear line
+    except ImproperlyConfigured as fault:
+        sys.exit(f"Gatehouse cannot start:\n{fault}")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
