@@ -1,0 +1,172 @@
+"""Accounts in the admin console."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts import identity, services
+from accounts.errors import AccountError
+from accounts.models import User
+from config.admin import LargeTableAdmin
+
+RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
+
+
+def acting_user(request: HttpRequest) -> User:
+    return cast("User", request.user)  # the admin lets nobody else in
+
+
+class UserForm(forms.ModelForm[User]):
+    """Add or edit a user. Nobody chooses another person's password: a mailed link lets them do it."""
+
+    class Meta:
+        model = User
+        fields = [
+            "username",
+            "look_alike_approved",
+            "email",
+            "full_name",
+            "bio",
+            "avatar_url",
+            *RIGHTS,
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        wanted = User(
+            pk=self.instance.pk,
+            username=cleaned.get("username", ""),
+            look_alike_approved=cleaned.get("look_alike_approved", False),
+            email=cleaned.get("email", ""),
+        )
+        for field, refuse in (("username", services.username_refusal), ("email", services.email_refusal)):
+            if field in cleaned and (refusal := refuse(wanted)):
+                self.add_error(field, refusal.as_validation_error())
+        return cleaned
+
+
+@admin.register(User)
+class UserAdmin(LargeTableAdmin):
+    form = UserForm
+    list_display = [
+        "username",
+        "email",
+        "full_name",
+        "is_active",
+        "is_staff",
+        "verified",
+        "created_at",
+        "last_login",
+    ]
+    list_filter = ["is_active", "is_staff", "is_superuser", "created_at"]
+    # The key is a UUIDv7: newest first without another index.
+    ordering = ["-id"]
+    sortable_by = ["username", "email", "created_at"]
+    search_fields = ["username"]  # shows the search box; get_search_results does the work
+    search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
+    readonly_fields = [
+        "id",
+        "email_verified_at",
+        "last_login",
+        "login_count",
+        "created_at",
+        "updated_at",
+        "version",
+    ]
+    filter_horizontal = ["groups", "user_permissions"]
+    actions = ["activate", "deactivate", "send_set_password_link"]
+    fieldsets = [
+        (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
+        (_("What they may do"), {"fields": RIGHTS}),
+        (
+            _("History"),
+            {
+                "fields": [
+                    "id",
+                    "email_verified_at",
+                    "last_login",
+                    "login_count",
+                    "created_at",
+                    "updated_at",
+                    "version",
+                ]
+            },
+        ),
+    ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        """Only a superuser hands out rights, and nobody changes their own."""
+        if obj == request.user or not request.user.is_superuser:
+            return [*self.readonly_fields, *RIGHTS]
+        return list(self.readonly_fields)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        above = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return super().has_change_permission(request, obj) and not above
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False  # people are shut out, not deleted: others' records point to them
+
+    @admin.display(boolean=True, description=_("verified"))
+    def verified(self, user: User) -> bool:
+        return user.email_verified_at is not None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        """Search by prefix on the canonical columns, which the unique indexes serve on any table size."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        matches = Q(username_canonical__startswith=identity.canonical_username(term)) | Q(
+            email_canonical__startswith=identity.canonical_username(term)
+        )
+        with suppress(ValidationError):
+            matches |= Q(pk=forms.UUIDField().clean(term))
+        return queryset.filter(matches), False
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> HttpResponse:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except AccountError:
+            # Somebody took the name between our check and our write. The second time the form's own check
+            # sees them, and explains beside the field with everything typed still there.
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
+        save = services.save_user if change else services.add_user
+        save(obj, acting_user=acting_user(request))
+
+    @admin.action(description=_("Let the selected users in"), permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._set_active(request, queryset, active=True)
+
+    @admin.action(description=_("Shut the selected users out"), permissions=["change"])
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._set_active(request, queryset, active=False)
+
+    def _set_active(self, request: HttpRequest, queryset: QuerySet[User], *, active: bool) -> None:
+        count = services.set_active(queryset, active, acting_user=acting_user(request))
+        text = ngettext("%(count)d user changed.", "%(count)d users changed.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+    @admin.action(description=_("Send a link to choose a new password"), permissions=["change"])
+    def send_set_password_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        count = services.send_set_password_links(queryset, acting_user=acting_user(request))
+        text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)

@@ -1,0 +1,57 @@
+"""Every mail we send. Each is a trio in ``templates/emails``: subject, text and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+from django.urls import reverse
+
+from accounts import links
+from accounts.models import User
+
+log = structlog.get_logger("accounts.emails")
+
+
+def _verify_email(user: User) -> dict[str, Any]:
+    return {"url": links.verify_email_url(user), "hours": settings.EMAIL_VERIFICATION_HOURS}
+
+
+def _set_password(user: User) -> dict[str, Any]:
+    return {"url": links.set_password_url(user), "hours": settings.PASSWORD_RESET_TIMEOUT // 3600}
+
+
+def _doors(user: User) -> dict[str, Any]:
+    return {
+        "login_url": links.absolute(reverse("login")),
+        "reset_url": links.absolute(reverse("password_reset")),
+    }
+
+
+# name of the mail -> what its templates need besides the user and the site's address
+MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
+    "verify_email": _verify_email,
+    "address_known": _doors,
+    "password_reset": _set_password,
+    "password_changed": _doors,
+    "set_password": _set_password,
+}
+
+
+def send(mail: str, user: User) -> None:
+    """Render and send one mail; raises what the mail server's library raises, for the worker to retry."""
+    if mail == "verify_email" and user.email_verified_at is not None:
+        return
+    context = {"user": user, "site_url": settings.BASE_URL, **MAILS[mail](user)}
+    message = EmailMultiAlternatives(
+        subject=render_to_string(f"emails/{mail}.subject.txt", context).strip(),
+        body=render_to_string(f"emails/{mail}.txt", context),
+        to=[user.email],
+    )
+    message.attach_alternative(render_to_string(f"emails/{mail}.html", context), "text/html")
+    message.send()
+    log.info("mail.sent", mail=mail, user=str(user.pk))

@@ -1,0 +1,173 @@
+"""Canonical names and addresses: what makes two people's names the same name.
+
+Identity is decided on columns derived here and kept unique by the database. SQL ``lower()`` and ``iexact``
+are no identity key: they treat dotless i, sharp s and the Kelvin sign wrongly. The derivations never raise,
+so that every writer is covered; `validate_username` and `validate_email_address` say what is wrong.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from itertools import pairwise
+
+import idna
+from confusable_homoglyphs import categories, confusables
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import EmailValidator, RegexValidator
+from django.utils.translation import gettext_lazy as _
+
+SHORTEST_USERNAME = 3
+LONGEST_USERNAME = 64
+LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
+SEPARATORS = "._-"
+
+# Letters by category that show nothing at all (default-ignorable, Unicode standard, section 5.21).
+_INVISIBLE_LETTERS = {"\u115f", "\u1160", "\u3164", "\uffa0"}
+# Writing systems that mix scripts by their nature (UTS 39, section 5.1).
+_ONE_SYSTEM = [{"HAN", "HIRAGANA", "KATAKANA"}, {"HAN", "HANGUL"}, {"HAN", "BOPOMOFO"}]
+_LEFT_TO_RIGHT_MARK = "\u200e"  # stands around right-to-left characters in the confusables data
+
+
+def canonical_username(username: str) -> str:
+    """Return the key under which a username is unique: NFKC, case-folded, NFKC again."""
+    folded = unicodedata.normalize("NFKC", username).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def username_skeleton(username: str) -> str:
+    """Return the key that look-alike usernames share (UTS 39, section 4, on the canonical name)."""
+    decomposed = unicodedata.normalize("NFD", canonical_username(username))
+    prototypes = "".join(_prototype(character) for character in decomposed)
+    # Some prototypes are capitals (0 looks like O), so fold once more.
+    return unicodedata.normalize("NFD", prototypes.casefold())
+
+
+def canonical_email(email: str) -> str:
+    """Return the key under which an address is unique: local part folded, domain as lower-case IDNA.
+
+    No provider's tricks with dots or plus: those are the provider's business and may change.
+    """
+    local, at, domain = email.strip().rpartition("@")
+    return f"{local.casefold()}{at}{_ascii_domain(domain)}"
+
+
+def _ascii_domain(domain: str) -> str:
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii").lower()
+    except idna.IDNAError:
+        return domain.casefold()
+
+
+@cache
+def _prototype(character: str) -> str:
+    """Return what `character` looks like, from the Unicode confusables table.
+
+    The library's table holds every pair in both directions. A source has exactly one partner, its
+    prototype; a prototype has one or more. Where both have one, the longer, then the smaller one is taken.
+    """
+    partners = _look_alikes(character)
+    if len(partners) != 1:
+        return character
+    (partner,) = partners
+    if len(_look_alikes(partner)) > 1 or len(partner) > 1:
+        return partner
+    return min(character, partner)
+
+
+def _look_alikes(text: str) -> set[str]:
+    pairs = confusables.confusables_data.get(text, [])
+    return {pair["c"].strip(_LEFT_TO_RIGHT_MARK) for pair in pairs}
+
+
+def validate_username(username: str) -> None:
+    """Raise ValidationError with every broken rule of the shape of a username, each with a code."""
+    normal = unicodedata.normalize("NFKC", username)
+    broken = [
+        ValidationError(message, code=code)
+        for code, message, wrong in (
+            ("username_too_short", _("Use at least 3 characters."), len(normal) < SHORTEST_USERNAME),
+            ("username_too_long", _("Use at most 64 characters."), len(normal) > LONGEST_USERNAME),
+            (
+                "username_characters",
+                _("Use only letters, digits, dots, hyphens and underscores."),
+                not all(_is_permitted(character) for character in normal),
+            ),
+            (
+                "username_separators",
+                _("Begin and end with a letter or digit, and never put two of . - _ side by side."),
+                _has_misplaced_separator(normal),
+            ),
+            (
+                "username_mixed_scripts",
+                _("Use letters of one alphabet only."),
+                not _is_one_script(normal),
+            ),
+            (
+                "username_reserved",
+                _("This name is reserved. Please choose another one."),
+                canonical_username(username) in _reserved_names(),
+            ),
+        )
+        if wrong
+    ]
+    if broken:
+        raise ValidationError(broken)
+
+
+def _reserved_names() -> set[str]:
+    return {canonical_username(name) for name in settings.RESERVED_USERNAMES}
+
+
+def _is_permitted(character: str) -> bool:
+    if character in SEPARATORS:
+        return True
+    if character in _INVISIBLE_LETTERS:
+        return False
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return character.isascii() or categories.alias(character) != "COMMON"
+    # Marks belong to the letter before them in many scripts; a name of marks alone fails the edges rule.
+    return category in ("Ll", "Lu", "Lt", "Lm", "Lo", "Mn", "Mc")
+
+
+def _has_misplaced_separator(name: str) -> bool:
+    edges = name[:1] + name[-1:]
+    if any(character in SEPARATORS for character in edges) or unicodedata.category(name[:1] or "x")[0] == "M":
+        return True
+    return any(
+        left in SEPARATORS and (right in SEPARATORS or unicodedata.category(right)[0] == "M")
+        for left, right in pairwise(name)
+    )
+
+
+def _is_one_script(name: str) -> bool:
+    scripts = {categories.alias(character) for character in name} - {"COMMON", "INHERITED"}
+    return len(scripts) <= 1 or any(scripts <= system for system in _ONE_SYSTEM)
+
+
+# Django's own validator accepts dotless i, long s and the Kelvin sign in the local part.
+_ascii_local_part = RegexValidator(
+    r"^[\x21-\x7e]+@[^@]+$", _("Enter a valid e-mail address, like name@example.com."), "email_invalid"
+)
+_well_formed = EmailValidator(_("Enter a valid e-mail address, like name@example.com."), "email_invalid")
+
+
+def validate_email_address(email: str) -> None:
+    """Raise ValidationError (code ``email_invalid``) unless `email` is an address we can write to."""
+    _ascii_local_part(email)
+    _well_formed(email)
+    if len(canonical_email(email)) > LONGEST_EMAIL:
+        raise ValidationError(_("Enter a shorter e-mail address."), code="email_invalid")
+
+
+def validate_email_domain(email: str) -> None:
+    """Raise ValidationError (code ``email_domain``) when signups are limited to other domains (R5)."""
+    allowed = {_ascii_domain(domain) for domain in settings.SIGNUP_EMAIL_DOMAINS}
+    if allowed and canonical_email(email).rpartition("@")[2] not in allowed:
+        raise ValidationError(
+            _("Sign-up is open to these e-mail domains only: %(domains)s."),
+            code="email_domain",
+            params={"domains": ", ".join(sorted(allowed))},
+        )

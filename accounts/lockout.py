@@ -1,0 +1,32 @@
+"""What django-axes needs to know about us: whose failure counts, and the page of a locked-out login."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from accounts import identity
+from config.errors import error_page
+
+_LONGEST_COUNTED = 200  # axes keeps 255 characters; a longer name would overflow its column
+
+
+def counted_name(request: HttpRequest | None, credentials: dict[str, Any] | None = None) -> str:
+    """Return the canonical form of the name that was tried, so that spellings share one budget."""
+    given = (credentials or {}).get("username") or (request.POST.get("username", "") if request else "")
+    name = identity.canonical_email(given) if "@" in given else identity.canonical_username(given)
+    if len(name) <= _LONGEST_COUNTED:
+        return name
+    return "sha256:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+
+
+def locked_out(
+    request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None = None
+) -> HttpResponse:
+    """Answer a login that is locked for `AXES_COOLOFF_TIME` after too many failures."""
+    seconds = round(settings.AXES_COOLOFF_TIME.total_seconds())
+    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, retry_after=seconds)

@@ -1,0 +1,222 @@
+"""Accounts in the database. Constraints decide: what is written here cannot be got round by any writer."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from typing import Any
+
+from django.contrib.auth import password_validation
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.models import PermissionsMixin
+from django.core.validators import URLValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts import identity
+from accounts.fields import DerivedTextField, unchanged
+
+
+def new_id() -> uuid.UUID:
+    """Return a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    version_7, variant = 0x7 << 76, 0b10 << 62
+    random_a, random_b = secrets.randbits(12) << 64, secrets.randbits(62)
+    return uuid.UUID(int=(milliseconds << 80) | version_7 | random_a | variant | random_b)
+
+
+class UserManager(BaseUserManager["User"]):
+    """Creates users through validation and the password policy, whoever calls."""
+
+    def create_user(self, username: str, email: str, password: str | None = None, **fields: Any) -> User:
+        """Validate and insert a user; no password means one that nobody can sign in with.
+
+        Raises ValidationError (shape or password policy) or IntegrityError (a twin exists).
+        """
+        user = self.model(username=username.strip(), email=email.strip(), **fields)
+        user.set_password(password)
+        user.clean_fields(exclude=["password"])
+        user.save(using=self._db, force_insert=True)
+        return user
+
+    def create_superuser(self, username: str, email: str, password: str | None = None, **fields: Any) -> User:
+        """As `create_user`, with every permission and a verified address (for ``createsuperuser``)."""
+        fields = {"email_verified_at": timezone.now(), **fields, "is_staff": True, "is_superuser": True}
+        return self.create_user(username, email, password, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(username_canonical=identity.canonical_username(username or ""))
+
+    def by_login_name(self, name: str) -> User | None:
+        """Return the user with this username or e-mail address, in any spelling, or None."""
+        if "@" in name:  # no username has one
+            return self.filter(email_canonical=identity.canonical_email(name)).first()
+        return self.filter(username_canonical=identity.canonical_username(name)).first()
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person who may be let in.
+
+    `username` and `email` keep what was typed; the canonical columns decide who is who (see `identity`).
+    `updated_at` and `version` are kept by a database trigger, so that no writer can forget them.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    username = models.CharField(
+        _("username"), max_length=identity.LONGEST_USERNAME, validators=[identity.validate_username]
+    )
+    username_source = DerivedTextField(source="username", derive=unchanged)
+    username_canonical = DerivedTextField(source="username", derive=identity.canonical_username)
+    username_skeleton = DerivedTextField(source="username", derive=identity.username_skeleton)
+    look_alike_approved = models.BooleanField(
+        _("look-alike approved"),
+        default=False,
+        help_text=_("An administrator has seen that this name looks like another one, and allows it."),
+    )
+    email = models.CharField(
+        _("e-mail address"), max_length=identity.LONGEST_EMAIL, validators=[identity.validate_email_address]
+    )
+    email_source = DerivedTextField(source="email", derive=unchanged)
+    email_canonical = DerivedTextField(source="email", derive=identity.canonical_email)
+    email_verified_at = models.DateTimeField(_("e-mail verified at"), null=True, blank=True)
+    full_name = models.CharField(_("full name"), max_length=150, blank=True)
+    bio = models.TextField(_("about you"), max_length=1000, blank=True)
+    avatar_url = models.CharField(
+        _("picture address"),
+        max_length=500,
+        blank=True,
+        validators=[URLValidator(schemes=["https"])],
+        help_text=_("Kept as a link; Gatehouse itself never fetches it."),
+    )
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Clear this instead of deleting the account.")
+    )
+    is_staff = models.BooleanField(_("staff"), default=False, help_text=_("May enter this admin site."))
+    login_count = models.PositiveIntegerField(_("number of logins"), default=0, editable=False)
+    signup_key = models.UUIDField(null=True, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("updated"), default=timezone.now, editable=False)
+    deleted_at = models.DateTimeField(_("deleted"), null=True, editable=False)
+    version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS = ["email"]
+
+    class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        # The order of the constraints is the order in which PostgreSQL reports a row that breaks several.
+        # text_pattern_ops serves equality and the prefix search of the admin with one index.
+        constraints = [
+            models.UniqueConstraint(
+                fields=["username_canonical"], name="accounts_user_username", opclasses=["text_pattern_ops"]
+            ),
+            models.UniqueConstraint(
+                fields=["username_skeleton"],
+                name="accounts_user_look_alike",
+                condition=Q(look_alike_approved=False),
+            ),
+            models.UniqueConstraint(
+                fields=["email_canonical"], name="accounts_user_email", opclasses=["text_pattern_ops"]
+            ),
+            models.UniqueConstraint(fields=["signup_key"], name="accounts_user_signup_key"),
+            models.CheckConstraint(
+                condition=Q(username_source=models.F("username")), name="accounts_user_username_not_stale"
+            ),
+            models.CheckConstraint(condition=Q(email_source=models.F("email")), name="accounts_user_email_not_stale"),
+            models.CheckConstraint(
+                condition=~Q(username_canonical="") & ~Q(username_skeleton="") & ~Q(email_canonical=""),
+                name="accounts_user_identity_not_empty",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="accounts_user_created"),
+            models.Index(fields=["updated_at"], name="accounts_user_updated"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    def __repr__(self) -> str:
+        return f"<User {self.pk} {self.username!r}>"
+
+    @property
+    def initials(self) -> str:
+        """One or two capitals that stand for the person's picture."""
+        words = (self.full_name or self.username).replace(".", " ").replace("_", " ").replace("-", " ").split()
+        return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
+
+    @property
+    def may_sign_in(self) -> bool:
+        return self.is_active and self.deleted_at is None and self.email_verified_at is not None
+
+    def clean(self) -> None:
+        # AbstractBaseUser.clean would put the NFKC form in place of what the person typed.
+        self.username, self.email = self.username.strip(), self.email.strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        update_fields = kwargs.get("update_fields")
+        if update_fields is not None:
+            kwargs["update_fields"] = _with_derived(set(update_fields))
+        super().save(*args, **kwargs)
+
+    def get_full_name(self) -> str:
+        return self.full_name or self.username
+
+    def get_short_name(self) -> str:
+        return self.username
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Apply the policy, then hash; None makes a password that nobody can sign in with.
+
+        Raises ValidationError with every broken rule. The hash takes a quarter of a second: set the
+        password before a transaction is opened.
+        """
+        if raw_password is not None:
+            password_validation.validate_password(raw_password, self)
+        super().set_password(raw_password)
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether `raw_password` is right; one hash, and an old hash is replaced by the current kind."""
+
+        def upgrade(password: str) -> None:
+            # Without the policy: a stricter one must not lock out old passwords. Only if the hash is still
+            # the one that was checked: a concurrent password change must not be undone.
+            new = make_password(password)
+            if type(self).objects.filter(pk=self.pk, password=self.password).update(password=new):
+                self.password = new
+
+        return check_password(raw_password, self.password, upgrade)
+
+
+def _with_derived(names: set[str]) -> set[str]:
+    fields = User._meta.concrete_fields  # noqa: SLF001 - documented by Django as its public model API
+    derived = [field for field in fields if isinstance(field, DerivedTextField)]
+    return names | {field.name for field in derived if field.source in names}
+
+
+class FormerUsername(models.Model):
+    """A name that was given up, kept from others for a while so that nobody inherits a history.
+
+    Written and enforced by triggers on the user table (see the migrations), so that every rename and every
+    newcomer is covered, by whatever path.
+    """
+
+    username_canonical = models.TextField()
+    holder = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="former_usernames")
+    reserved_until = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("former username")
+        verbose_name_plural = _("former usernames")
+        indexes = [models.Index(fields=["username_canonical"], name="accounts_former_canonical")]
+
+    def __str__(self) -> str:
+        return self.username_canonical

@@ -1,0 +1,285 @@
+"""What can happen to an account: one function per event, one transaction per function.
+
+Read from top to bottom, this is the list. Callers: forms, the admin, commands. Forms explain, these
+functions check again, and the constraints of `models` make a wrong outcome impossible.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.tokens import default_token_generator
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts import identity, jobs, links
+from accounts.errors import AccountError
+from accounts.models import FormerUsername, User
+
+log = structlog.get_logger("accounts")
+
+# constraint of the database -> (code, field) of the refusal
+_REFUSALS = {
+    "accounts_user_username": ("username_taken", "username"),
+    "accounts_user_look_alike": ("username_look_alike", "username"),
+    "accounts_user_former_username": ("username_retired", "username"),
+    "accounts_user_email": ("email_taken", "email"),
+    # Only the same form can meet its own key, so its caller looks the key up before it explains.
+    "accounts_user_signup_key": ("username_taken", "username"),
+}
+
+
+class SignUpOutcome(Enum):
+    """How a signup ended. All three are answered alike: nobody learns which addresses have accounts."""
+
+    CREATED = "created"
+    REPEATED = "repeated"  # the same form again: a double click, a reload, a retry after a lost answer
+    ADDRESS_KNOWN = "address_known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignUp:
+    """A signup form's content; `form_key` is the random id of the rendered form it came from."""
+
+    username: str
+    email: str
+    password: str
+    full_name: str = ""
+    form_key: uuid.UUID
+
+    @property
+    def key(self) -> uuid.UUID:
+        """The same for the same form with the same name and address, and for nothing else."""
+        name, email = identity.canonical_username(self.username), identity.canonical_email(self.email)
+        return uuid.uuid5(self.form_key, f"{name}\n{email}")
+
+
+def sign_up(signup: SignUp) -> SignUpOutcome:
+    """Let a stranger in: one user and the mail to verify the address, or nothing at all.
+
+    Raises AccountError (``signup_closed``, ``username_taken``, ``username_look_alike``,
+    ``username_retired``) and ValidationError (shape, password policy).
+    """
+    if settings.SIGNUP_MODE != "open":
+        raise AccountError("signup_closed")
+    user = User(username=signup.username, email=signup.email, full_name=signup.full_name)
+    user.signup_key = signup.key
+    identity.validate_email_domain(user.email)
+    user.set_password(signup.password)  # the slow part, so before the transaction
+    try:
+        with refusals(), transaction.atomic(durable=True):
+            _insert(user)
+            jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
+    except AccountError as refusal:
+        return _explain_refused_signup(user, refusal)
+    return SignUpOutcome.CREATED
+
+
+def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
+    # The same form in the same instant breaks several constraints at once; its key tells what it is.
+    if User.objects.filter(signup_key=user.signup_key).exists():
+        return SignUpOutcome.REPEATED
+    if refusal.code != "email_taken":
+        raise refusal
+    jobs.send_mail_to_address.enqueue("address_known", user.email)
+    return SignUpOutcome.ADDRESS_KNOWN
+
+
+def add_user(user: User, *, acting_user: User | None) -> None:
+    """An administrator or a command adds a colleague; without a password yet, a mail lets them choose one.
+
+    The address counts as verified: whoever adds a colleague vouches for it. Raises AccountError
+    (also ``email_taken``) and ValidationError (shape).
+    """
+    user.email_verified_at = user.email_verified_at or timezone.now()
+    if not user.password:
+        user.set_password(None)
+    with refusals(), transaction.atomic():
+        _insert(user)
+        if not user.has_usable_password():
+            jobs.send_mail_to_user.enqueue("set_password", str(user.pk))
+    _log("user.added", user, by=str(acting_user.pk) if acting_user else "command")
+
+
+def _insert(user: User) -> None:
+    """Insert one valid user inside the caller's transaction; raises ValidationError, IntegrityError."""
+    user.clean()
+    user.clean_fields(exclude=["password"])
+    user.save(force_insert=True)
+    _log(
+        "user.created",
+        user,
+        username=user.username,
+        email=user.email,
+        created=user.created_at.isoformat(),
+        second_factor=False,
+    )
+
+
+def save_user(user: User, *, acting_user: User) -> None:
+    """An administrator edits an account; the old name of a renamed one stays reserved for a while.
+
+    Raises AccountError as `add_user` does.
+    """
+    with refusals(), transaction.atomic():
+        with connection.cursor() as cursor:
+            # Read by the trigger that keeps former names; without it, its own default of 90 days holds.
+            cursor.execute(
+                "SELECT set_config('gatehouse.name_reserved_for', %s, true)",
+                [f"{settings.NAME_RESERVED_DAYS} days"],
+            )
+        user.save()
+    _log("user.edited", user, by=str(acting_user.pk))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the refusal of a constraint into AccountError, by the constraint's name.
+
+    Stands outside the transaction or savepoint that it explains, which is rolled back by then.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
+        if constraint not in _REFUSALS:
+            raise
+        raise AccountError(*_REFUSALS[constraint]) from error
+
+
+def username_refusal(user: User) -> AccountError | None:
+    """Return what would refuse this username now, or None; a kindness to forms, never the guarantee."""
+    canonical = identity.canonical_username(user.username)
+    same_look = Q(username_skeleton=identity.username_skeleton(user.username), look_alike_approved=False)
+    twins = User.objects.exclude(pk=user.pk).filter(
+        Q(username_canonical=canonical) if user.look_alike_approved else Q(username_canonical=canonical) | same_look
+    )
+    found = set(twins.values_list("username_canonical", flat=True)[:2])
+    if found:
+        code = "username_taken" if canonical in found else "username_look_alike"
+        return AccountError(code, "username")
+    former = FormerUsername.objects.filter(username_canonical=canonical, reserved_until__gt=Now())
+    return AccountError("username_retired", "username") if former.exclude(holder=user.pk).exists() else None
+
+
+def find_twin(user: User, refusal: AccountError) -> User | None:
+    """Return the existing user on whose account `user` was refused, for those who may know it."""
+    others = User.objects.exclude(pk=user.pk)
+    twins = {
+        "username_taken": Q(username_canonical=identity.canonical_username(user.username)),
+        "username_look_alike": Q(username_skeleton=identity.username_skeleton(user.username)),
+        "email_taken": Q(email_canonical=identity.canonical_email(user.email)),
+    }
+    return others.filter(twins[refusal.code]).first() if refusal.code in twins else None
+
+
+def email_refusal(user: User) -> AccountError | None:
+    """As `username_refusal`, for the address. For the admin only: a stranger must not learn it."""
+    twins = User.objects.exclude(pk=user.pk).filter(email_canonical=identity.canonical_email(user.email))
+    return AccountError("email_taken", "email") if twins.exists() else None
+
+
+def send_verification(email: str) -> None:
+    """Mail a new confirmation link to the owner of `email`, if there is one who still needs it."""
+    jobs.send_mail_to_address.enqueue("verify_email", email)
+
+
+def verify_email(token: str) -> User:
+    """Confirm the address that the token was mailed to; works once.
+
+    Raises AccountError (``link_invalid``) when the token is used, expired, forged, or for an address that
+    the account no longer has.
+    """
+    user_id, email_canonical = links.read_verification_token(token) or ("", "")
+    with transaction.atomic():
+        # One conditional statement: of two clicks at once, one confirms.
+        confirmed = bool(user_id) and User.objects.filter(
+            pk=user_id, email_canonical=email_canonical, email_verified_at=None, deleted_at=None
+        ).update(email_verified_at=Now())
+    if not confirmed:
+        raise AccountError("link_invalid")
+    user = User.objects.get(pk=user_id)
+    _log("user.email_verified", user)
+    return user
+
+
+def request_password_reset(email: str) -> None:
+    """Mail a one-use link to the owner of `email`, if there is one."""
+    jobs.send_mail_to_address.enqueue("password_reset", email)
+
+
+def reset_password(user: User, token: str, password: str) -> None:
+    """Choose a new password by a mailed link, which also proves the address. Ends all sessions.
+
+    Raises ValidationError (policy) and AccountError (``link_invalid``), also when the same link is used
+    twice at once.
+    """
+    user.set_password(password)
+    with transaction.atomic():
+        current = User.objects.select_for_update().get(pk=user.pk)
+        # Look again under the lock: the token dies with the password that it replaces.
+        if not default_token_generator.check_token(current, token):
+            raise AccountError("link_invalid")
+        current.password = user.password
+        current.email_verified_at = current.email_verified_at or timezone.now()
+        current.save(update_fields=["password", "email_verified_at"])
+        jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
+    _log("user.password_reset", user)
+
+
+def change_password(user: User, password: str) -> None:
+    """Replace the signed-in user's own password. Ends all sessions but the one whose hash is renewed.
+
+    Raises ValidationError (policy). The caller has checked the old password.
+    """
+    user.set_password(password)
+    with transaction.atomic():
+        user.save(update_fields=["password"])
+        jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
+    _log("user.password_changed", user)
+
+
+def update_profile(user: User) -> None:
+    """Save what people may say about themselves."""
+    user.save(update_fields=["full_name", "bio", "avatar_url"])
+    _log("user.profile_changed", user)
+
+
+def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int:
+    """Let accounts in or shut them out; returns how many changed. Nobody shuts out themselves.
+
+    Sessions of an inactive account end with its next request: the backend refuses to load it.
+    """
+    changing = users.filter(is_active=not active).exclude(pk=acting_user.pk)
+    changed = changing.update(is_active=active)
+    log.info("users.set_active", active=active, count=changed, by=str(acting_user.pk))
+    return changed
+
+
+def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
+    """Mail each active user a one-use link to choose a new password; returns how many."""
+    ids = list(users.filter(is_active=True, deleted_at=None).values_list("pk", flat=True))
+    with transaction.atomic():
+        for user_id in ids:
+            jobs.send_mail_to_user.enqueue("set_password", str(user_id))
+    log.info("users.set_password_links", count=len(ids), by=str(acting_user.pk))
+    return len(ids)
+
+
+def count_login(user: User) -> None:
+    """Note a successful login."""
+    User.objects.filter(pk=user.pk).update(last_login=Now(), login_count=F("login_count") + 1)
+
+
+def _log(event: str, user: User, **details: object) -> None:
+    """Write one structured line once the change is committed, none if it is rolled back."""
+    transaction.on_commit(partial(log.info, event, id=str(user.pk), **details))

@@ -1,0 +1,24 @@
+"""Which doors there are: every address of accounts."""
+
+from django.contrib.auth.views import LogoutView, PasswordResetDoneView
+from django.urls import path
+
+from accounts import views
+
+urlpatterns = [
+    path("signup/", views.signup, name="signup"),
+    path("login/", views.Login.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("verify/", views.verify_email, name="verify_email"),
+    path("verify/again/", views.resend_verification, name="resend_verification"),
+    path("verify/<str:token>/", views.verify_email_link, name="verify_email_link"),
+    path("password/reset/", views.RequestPasswordReset.as_view(), name="password_reset"),
+    path("password/reset/sent/", PasswordResetDoneView.as_view(), name="password_reset_done"),
+    path(
+        "password/reset/<str:uidb64>/<str:token>/",
+        views.ResetPassword.as_view(),
+        name="password_reset_confirm",
+    ),
+    path("password/change/", views.ChangePassword.as_view(), name="password_change"),
+    path("profile/", views.profile, name="profile"),
+]

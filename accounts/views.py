@@ -1,0 +1,193 @@
+"""The pages of signing up, signing in and one's own account: guard, form, service, redirect."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash, views
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import INTERNAL_RESET_SESSION_TOKEN
+from django.forms import BaseForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.urls import reverse, reverse_lazy
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts import links, services
+from accounts.errors import AccountError
+from accounts.forms import (
+    AddressForm,
+    ChangePasswordForm,
+    ChoosePasswordForm,
+    LoginForm,
+    ProfileForm,
+    SignUpForm,
+    password_rules,
+)
+from accounts.models import User
+
+_VERIFY_TOKEN = "_verify_email_token"  # noqa: S105 - the name of a session entry
+
+
+class SeeOther(HttpResponseRedirect):
+    """303: whatever the method was, the next request is a GET (RFC 9110, section 15.4.4)."""
+
+    status_code = HTTPStatus.SEE_OTHER
+
+
+def form_status(form: BaseForm) -> HTTPStatus:
+    """200 for a fresh form, 422 for a refused one."""
+    return HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
+
+
+def explained(form: BaseForm, refusal: AccountError) -> HTTPStatus:
+    """Put a service's refusal where its field is and return the page's status."""
+    form.add_error(refusal.field or None, refusal.as_validation_error())
+    return HTTPStatus.CONFLICT
+
+
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "home.html")
+
+
+@never_cache
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "HEAD", "POST"])
+def signup(request: HttpRequest) -> HttpResponse:
+    if request.user.is_authenticated:
+        return SeeOther(reverse("profile"))
+    if settings.SIGNUP_MODE != "open":
+        return render(request, "accounts/signup_closed.html", status=HTTPStatus.FORBIDDEN)
+    form = SignUpForm(request.POST if request.method == "POST" else None)
+    status = form_status(form)
+    if form.is_bound and form.is_valid():
+        try:
+            services.sign_up(form.signup())
+        except AccountError as refusal:
+            status = explained(form, refusal)
+        else:
+            # The same answer for a new, a repeated and a known address (services.SignUpOutcome).
+            text = _("Almost done. We have sent a mail to %(email)s: open its link, then sign in.")
+            messages.success(request, text % {"email": form.cleaned_data["email"]})
+            return SeeOther(reverse("login"))
+    context = {"form": form, "password_rules": password_rules()}
+    return render(request, "accounts/signup.html", context, status=status)
+
+
+class RefusedWith422:
+    """Answer an invalid form with 422, so that programs and password managers see the refusal."""
+
+    def form_invalid(self: Any, form: BaseForm) -> HttpResponse:
+        context = self.get_context_data(form=form)
+        response: HttpResponse = self.render_to_response(context, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        return response
+
+
+class Login(RefusedWith422, views.LoginView):
+    form_class = LoginForm
+    redirect_authenticated_user = True
+
+
+@never_cache
+@require_GET
+def verify_email_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Take the token out of the address at once, so that no log, referrer or shoulder sees it for long."""
+    request.session[_VERIFY_TOKEN] = token
+    return redirect("verify_email")
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def verify_email(request: HttpRequest) -> HttpResponse:
+    token = request.session.get(_VERIFY_TOKEN, "")
+    if request.method == "POST":
+        try:
+            services.verify_email(token)
+        except AccountError:
+            return _unusable_verification(request)
+        request.session.pop(_VERIFY_TOKEN, None)
+        messages.success(request, _("Thank you, your address is confirmed. You can sign in now."))
+        return SeeOther(reverse("login"))
+    known = links.read_verification_token(token)
+    if known is None:
+        return _unusable_verification(request)
+    return render(request, "accounts/verify_email.html", {"valid": True, "email": known[1]})
+
+
+def _unusable_verification(request: HttpRequest) -> HttpResponse:
+    return render(request, "accounts/verify_email.html", {"valid": False}, status=HTTPStatus.NOT_FOUND)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def resend_verification(request: HttpRequest) -> HttpResponse:
+    form = AddressForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        services.send_verification(form.cleaned_data["email"])
+        messages.success(request, _("If this address still waits for confirmation, a new mail is on its way."))
+        return SeeOther(reverse("login"))
+    return render(request, "accounts/resend_verification.html", {"form": form}, status=form_status(form))
+
+
+class RequestPasswordReset(RefusedWith422, views.PasswordResetView):
+    form_class = AddressForm  # type: ignore[assignment]  # only its fields are used, by form_valid below
+    success_url = reverse_lazy("password_reset_done")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        services.request_password_reset(form.cleaned_data["email"])
+        return SeeOther(str(self.success_url))
+
+
+class ResetPassword(RefusedWith422, views.PasswordResetConfirmView):
+    form_class = ChoosePasswordForm
+    success_url = reverse_lazy("login")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        token = self.request.session.pop(INTERNAL_RESET_SESSION_TOKEN)
+        try:
+            services.reset_password(form.user, token, form.cleaned_data["new_password1"])
+        except AccountError:
+            self.validlink = False
+            response: HttpResponse = self.render_to_response(self.get_context_data())
+            return response
+        messages.success(self.request, _("Your new password is set. Please sign in with it."))
+        return SeeOther(str(self.success_url))
+
+    def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> Any:
+        if not self.validlink:
+            kwargs["status"] = HTTPStatus.NOT_FOUND
+        return super().render_to_response({**context, "password_rules": password_rules()}, **kwargs)
+
+
+class ChangePassword(RefusedWith422, views.PasswordChangeView):
+    form_class = ChangePasswordForm
+    success_url = reverse_lazy("profile")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        services.change_password(form.user, form.cleaned_data["new_password1"])
+        update_session_auth_hash(self.request, form.user)  # this session goes on, all others end
+        messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
+        return SeeOther(str(self.success_url))
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), "password_rules": password_rules()}
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def profile(request: HttpRequest) -> HttpResponse:
+    # A form edits its instance even when it is invalid, so it gets one that nothing else shows.
+    user = User.objects.get(pk=cast("User", request.user).pk)
+    form = ProfileForm(request.POST if request.method == "POST" else None, instance=user)
+    if form.is_bound and form.is_valid():
+        services.update_profile(form.instance)
+        messages.success(request, _("Your profile is saved."))
+        return SeeOther(reverse("profile"))
+    return render(request, "accounts/profile.html", {"form": form}, status=form_status(form))
