@@ -71,5 +71,5 @@ $(BIN)/python:
 system-venv:
 	@echo "This Python cannot make environments yet: installing the system's python3-venv ..."
 	@as_root=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
-	{ $$as_root apt-get update -qq && $$as_root apt-get install -y -qq python3-venv; } >/dev/null || \
+	{ $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; } >/dev/null || \
 		{ echo "That needs an administrator. Please ask one to run: apt-get install python3-venv"; exit 1; }

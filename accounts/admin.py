@@ -15,9 +15,11 @@ from django.utils.translation import ngettext
 
 from accounts import identity, services
 from accounts.errors import AccountError
+from accounts.forms import StaffLoginForm
 from accounts.models import User
 from config.admin import LargeTableAdmin
 
+admin.site.login_form = StaffLoginForm
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
 
 
@@ -70,7 +72,7 @@ class UserAdmin(LargeTableAdmin):
     list_filter = ["is_active", "is_staff", "is_superuser", "created_at"]
     # The key is a UUIDv7: newest first without another index.
     ordering = ["-id"]
-    sortable_by = ["username", "email", "created_at"]
+    sortable_by = ("created_at",)  # type: ignore[assignment]  # the base has none
     search_fields = ["username"]  # shows the search box; get_search_results does the work
     search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
     readonly_fields = [
@@ -113,6 +115,10 @@ class UserAdmin(LargeTableAdmin):
         above = obj is not None and obj.is_superuser and not request.user.is_superuser
         return super().has_change_permission(request, obj) and not above
 
+    def has_rights_permission(self, request: HttpRequest) -> bool:
+        """For the actions that do what `RIGHTS` do in the form."""
+        return bool(request.user.is_superuser)
+
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False  # people are shut out, not deleted: others' records point to them
 
@@ -127,8 +133,9 @@ class UserAdmin(LargeTableAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
+        email = identity.canonical_email(term) if "@" in term else identity.canonical_username(term)
         matches = Q(username_canonical__startswith=identity.canonical_username(term)) | Q(
-            email_canonical__startswith=identity.canonical_username(term)
+            email_canonical__startswith=email
         )
         with suppress(ValidationError):
             matches |= Q(pk=forms.UUIDField().clean(term))
@@ -152,11 +159,11 @@ class UserAdmin(LargeTableAdmin):
         save = services.save_user if change else services.add_user
         save(obj, acting_user=acting_user(request))
 
-    @admin.action(description=_("Let the selected users in"), permissions=["change"])
+    @admin.action(description=_("Let the selected users in"), permissions=["rights"])
     def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         self._set_active(request, queryset, active=True)
 
-    @admin.action(description=_("Shut the selected users out"), permissions=["change"])
+    @admin.action(description=_("Shut the selected users out"), permissions=["rights"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         self._set_active(request, queryset, active=False)
 

@@ -11,8 +11,8 @@ from django.db import models
 class DerivedTextField(models.TextField):  # type: ignore[type-arg]  # the plugin gives it its types
     """Text computed in Python from the field named `source`, just before every INSERT and UPDATE of it.
 
-    `bulk_create` and fixtures pass through here too. `update()` and raw SQL do not, which is why the table
-    keeps the source beside it and a check constraint refuses a stale value.
+    `bulk_create` passes through here too. `update()`, `bulk_update()`, fixtures (which carry the columns) and
+    raw SQL do not, which is why the table keeps the source beside it and a check constraint refuses a stale value.
     """
 
     def __init__(self, *args: Any, source: str, derive: Callable[[str], str], **kwargs: Any) -> None:

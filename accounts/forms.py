@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django import forms
@@ -56,25 +55,19 @@ class SignUpForm(forms.Form):
         help_text=_("Optional."),
     )
     password = PasswordField(label=_("Password"), autocomplete="new-password")
-    # Random per rendered page: tells a double click from a second person with the same wish.
-    submission = forms.UUIDField(widget=forms.HiddenInput, required=False, initial=uuid.uuid4)
 
-    def clean_submission(self) -> uuid.UUID:
-        return self.cleaned_data.get("submission") or uuid.uuid4()
-
-    def clean_username(self) -> str:
-        username: str = self.cleaned_data["username"]
-        if refusal := services.username_refusal(User(username=username)):
-            raise refusal.as_validation_error()
-        return username
+    def __init__(self, *args: Any, browser: str, **kwargs: Any) -> None:
+        self.browser = browser
+        super().__init__(*args, **kwargs)
 
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
-        user = User(
-            username=cleaned.get("username", ""),
-            email=cleaned.get("email", ""),
-            full_name=cleaned.get("full_name", ""),
-        )
+        given = {name: cleaned.get(name, "") for name in ("username", "email", "full_name")}
+        user = User(**given)
+        if {"username", "email"} <= cleaned.keys():
+            user.signup_key = services.SignUp(**given, password="", browser=self.browser).key
+        if "username" in cleaned and (refusal := services.username_refusal(user)):
+            self.add_error("username", refusal.as_validation_error())
         if "password" in cleaned:
             try:
                 password_validation.validate_password(cleaned["password"], user)
@@ -84,14 +77,7 @@ class SignUpForm(forms.Form):
 
     def signup(self) -> services.SignUp:
         """Return the valid form's content as the service takes it."""
-        data = self.cleaned_data
-        return services.SignUp(
-            username=data["username"],
-            email=data["email"],
-            password=data["password"],
-            full_name=data["full_name"],
-            form_key=data["submission"],
-        )
+        return services.SignUp(**self.cleaned_data, browser=self.browser)
 
 
 class LoginForm(AuthenticationForm):
@@ -114,6 +100,17 @@ class LoginForm(AuthenticationForm):
         super().__init__(*args, **kwargs)
         # Django sets the length of the username column, which is shorter than an address.
         self.fields["username"].widget.attrs["maxlength"] = identity.LONGEST_EMAIL
+
+
+class StaffLoginForm(LoginForm):
+    """The admin's door: whoever is no staff gets the same words as a wrong password."""
+
+    required_css_class = "required"
+
+    def confirm_login_allowed(self, user: User) -> None:
+        super().confirm_login_allowed(user)
+        if not user.is_staff:
+            raise self.get_invalid_login_error()
 
 
 class AddressForm(forms.Form):

@@ -7,6 +7,7 @@ so that every writer is covered; `validate_username` and `validate_email_address
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cache
 from itertools import pairwise
@@ -23,8 +24,11 @@ LONGEST_USERNAME = 64
 LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
 SEPARATORS = "._-"
 
-# Letters by category that show nothing at all (default-ignorable, Unicode standard, section 5.21).
-_INVISIBLE_LETTERS = {"\u115f", "\u1160", "\u3164", "\uffa0"}
+# Letters and marks by category that show nothing at all (default-ignorable, Unicode standard, section 5.21).
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_SECOND_DOT = re.compile("(?<=[ij])\u0307")
 # Writing systems that mix scripts by their nature (UTS 39, section 5.1).
 _ONE_SYSTEM = [{"HAN", "HIRAGANA", "KATAKANA"}, {"HAN", "HANGUL"}, {"HAN", "BOPOMOFO"}]
 _LEFT_TO_RIGHT_MARK = "\u200e"  # stands around right-to-left characters in the confusables data
@@ -37,11 +41,14 @@ def canonical_username(username: str) -> str:
 
 
 def username_skeleton(username: str) -> str:
-    """Return the key that look-alike usernames share (UTS 39, section 4, on the canonical name)."""
-    decomposed = unicodedata.normalize("NFD", canonical_username(username))
-    prototypes = "".join(_prototype(character) for character in decomposed)
-    # Some prototypes are capitals (0 looks like O), so fold once more.
-    return unicodedata.normalize("NFD", prototypes.casefold())
+    """Return the key that look-alike usernames share (UTS 39, section 4, on the name as pages show it)."""
+    look = unicodedata.normalize("NFKC", username)
+    # Before and after folding: capital I looks like l, which small i does not; small m looks like rn.
+    for _round in range(2):
+        decomposed = unicodedata.normalize("NFD", look)
+        look = "".join(_prototype(character) for character in decomposed).casefold()
+    # A second dot on i and j is not seen (UTS 39, section 5.4).
+    return unicodedata.normalize("NFD", _SECOND_DOT.sub("", look))
 
 
 def canonical_email(email: str) -> str:
@@ -123,7 +130,7 @@ def _reserved_names() -> set[str]:
 def _is_permitted(character: str) -> bool:
     if character in SEPARATORS:
         return True
-    if character in _INVISIBLE_LETTERS:
+    if _INVISIBLE.match(character):
         return False
     category = unicodedata.category(character)
     if category == "Nd":
@@ -158,6 +165,9 @@ def validate_email_address(email: str) -> None:
     """Raise ValidationError (code ``email_invalid``) unless `email` is an address we can write to."""
     _ascii_local_part(email)
     _well_formed(email)
+    # What IDNA cannot encode cannot be written to, and would be a second spelling of an encoded address.
+    if not canonical_email(email).isascii():
+        raise ValidationError(_well_formed.message, code="email_invalid")
     if len(canonical_email(email)) > LONGEST_EMAIL:
         raise ValidationError(_("Enter a shorter e-mail address."), code="email_invalid")
 

@@ -6,10 +6,13 @@ import hashlib
 from http import HTTPStatus
 from typing import Any
 
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from accounts import identity
+from accounts.models import User
+from config.client_address import client_address
 from config.errors import error_page
 
 _LONGEST_COUNTED = 200  # axes keeps 255 characters; a longer name would overflow its column
@@ -22,6 +25,17 @@ def counted_name(request: HttpRequest | None, credentials: dict[str, Any] | None
     if len(name) <= _LONGEST_COUNTED:
         return name
     return "sha256:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+
+
+def counted_address(request: HttpRequest) -> str:
+    """Return the caller's address; behind a Unix socket without proxies of ours, all callers are one."""
+    return client_address(request) or "0.0.0.0"  # noqa: S104 - nothing is bound to it
+
+
+def forget_failures(request: HttpRequest, user: User) -> None:
+    """Forget after a success what was tried with the address; axes itself forgets the username's failures."""
+    name = counted_name(None, {"username": user.email})
+    AccessAttempt.objects.filter(username=name, ip_address=counted_address(request)).delete()
 
 
 def locked_out(

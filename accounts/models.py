@@ -139,6 +139,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         indexes = [
             models.Index(fields=["created_at"], name="accounts_user_created"),
             models.Index(fields=["updated_at"], name="accounts_user_updated"),
+            # The few that the admin's filters look for among millions.
+            models.Index(fields=["id"], name="accounts_user_inactive", condition=Q(is_active=False)),
+            models.Index(fields=["id"], name="accounts_user_staff", condition=Q(is_staff=True)),
+            models.Index(fields=["id"], name="accounts_user_superuser", condition=Q(is_superuser=True)),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.signals import user_logged_in
 from django.http import HttpRequest
 
-from accounts import services
+from accounts import lockout, services
 from accounts.models import User
 
 
@@ -19,3 +19,4 @@ def connect() -> None:
 
 def _count_login(sender: type[User], request: HttpRequest, user: User, **kwargs: Any) -> None:
     services.count_login(user)
+    lockout.forget_failures(request, user)

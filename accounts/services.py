@@ -27,6 +27,8 @@ from accounts.models import FormerUsername, User
 
 log = structlog.get_logger("accounts")
 
+_SIGNUP_KEYS = uuid.UUID("01a1fe20-0000-7000-8000-000000000000")  # any constant of our own
+
 # constraint of the database -> (code, field) of the refusal
 _REFUSALS = {
     "accounts_user_username": ("username_taken", "username"),
@@ -48,19 +50,19 @@ class SignUpOutcome(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class SignUp:
-    """A signup form's content; `form_key` is the random id of the rendered form it came from."""
+    """A signup form's content; `browser` is a secret that only the browser it came from holds."""
 
     username: str
     email: str
     password: str
     full_name: str = ""
-    form_key: uuid.UUID
+    browser: str
 
     @property
     def key(self) -> uuid.UUID:
-        """The same for the same form with the same name and address, and for nothing else."""
+        """The same for the same browser, name and address, and for nothing else."""
         name, email = identity.canonical_username(self.username), identity.canonical_email(self.email)
-        return uuid.uuid5(self.form_key, f"{name}\n{email}")
+        return uuid.uuid5(_SIGNUP_KEYS, f"{self.browser}\n{name}\n{email}")
 
 
 def sign_up(signup: SignUp) -> SignUpOutcome:
@@ -160,7 +162,10 @@ def username_refusal(user: User) -> AccountError | None:
     """Return what would refuse this username now, or None; a kindness to forms, never the guarantee."""
     canonical = identity.canonical_username(user.username)
     same_look = Q(username_skeleton=identity.username_skeleton(user.username), look_alike_approved=False)
-    twins = User.objects.exclude(pk=user.pk).filter(
+    others = User.objects.exclude(pk=user.pk)
+    if user.signup_key is not None:
+        others = others.exclude(signup_key=user.signup_key)  # the same signup again is no twin of itself
+    twins = others.filter(
         Q(username_canonical=canonical) if user.look_alike_approved else Q(username_canonical=canonical) | same_look
     )
     found = set(twins.values_list("username_canonical", flat=True)[:2])

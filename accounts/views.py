@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -17,7 +19,7 @@ from django.urls import reverse, reverse_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import links, services
 from accounts.errors import AccountError
@@ -32,6 +34,7 @@ from accounts.forms import (
 )
 from accounts.models import User
 
+_OWN_PATH = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
 _VERIFY_TOKEN = "_verify_email_token"  # noqa: S105 - the name of a session entry
 
 
@@ -39,6 +42,11 @@ class SeeOther(HttpResponseRedirect):
     """303: whatever the method was, the next request is a GET (RFC 9110, section 15.4.4)."""
 
     status_code = HTTPStatus.SEE_OTHER
+
+
+def browser_secret(request: HttpRequest) -> str:
+    """Return what only this browser holds: tells a double click from a second person with the same wish."""
+    return request.COOKIES.get(settings.CSRF_COOKIE_NAME) or secrets.token_hex()
 
 
 def form_status(form: BaseForm) -> HTTPStatus:
@@ -52,7 +60,7 @@ def explained(form: BaseForm, refusal: AccountError) -> HTTPStatus:
     return HTTPStatus.CONFLICT
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     return render(request, "home.html")
 
@@ -65,7 +73,7 @@ def signup(request: HttpRequest) -> HttpResponse:
         return SeeOther(reverse("profile"))
     if settings.SIGNUP_MODE != "open":
         return render(request, "accounts/signup_closed.html", status=HTTPStatus.FORBIDDEN)
-    form = SignUpForm(request.POST if request.method == "POST" else None)
+    form = SignUpForm(request.POST if request.method == "POST" else None, browser=browser_secret(request))
     status = form_status(form)
     if form.is_bound and form.is_valid():
         try:
@@ -94,9 +102,14 @@ class Login(RefusedWith422, views.LoginView):
     form_class = LoginForm
     redirect_authenticated_user = True
 
+    def get_redirect_url(self) -> str:  # type: ignore[override]  # the stubs know Django 6 only
+        """Only a path: Django also lets whole addresses of this host pass, and meets a loop with an exception."""
+        url: str = super().get_redirect_url()
+        return url if _OWN_PATH.fullmatch(url) and url != self.request.path else ""
+
 
 @never_cache
-@require_GET
+@require_safe
 def verify_email_link(request: HttpRequest, token: str) -> HttpResponse:
     """Take the token out of the address at once, so that no log, referrer or shoulder sees it for long."""
     request.session[_VERIFY_TOKEN] = token

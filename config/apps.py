@@ -10,6 +10,9 @@ class GatehouseConfig(AppConfig):
     name = "config"
     verbose_name = "Gatehouse"
 
+    def ready(self) -> None:
+        from config import checks  # noqa: F401 - registers them
+
 
 class GatehouseAdminConfig(AdminConfig):
     default_site = "config.admin.GatehouseAdminSite"

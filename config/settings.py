@@ -91,7 +91,8 @@ ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 ASGI_APPLICATION = "config.asgi.application"
 # auth.W004: the username's key is unique by its canonical column (accounts.identity), not by its spelling.
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+# security.W002: our SecurityHeadersMiddleware sets X-Frame-Options, on errors of outer layers too.
+SILENCED_SYSTEM_CHECKS = ["auth.W004", "security.W002"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Database ----------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_USERNAME_CALLABLE = "accounts.lockout.counted_name"
-AXES_CLIENT_IP_CALLABLE = "config.client_address.client_address"
+AXES_CLIENT_IP_CALLABLE = "accounts.lockout.counted_address"
 AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False

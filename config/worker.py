@@ -24,7 +24,7 @@ from django_tasks_db.models import DBTaskResult
 Job = DBTaskResult[..., Any]
 log = structlog.get_logger("gatehouse.worker")
 
-MOST_ATTEMPTS = 10  # about half a day with the delays below
+MOST_ATTEMPTS = 10  # about nine hours with the delays below
 FIRST_DELAY = 10.0  # seconds
 LONGEST_DELAY = 3 * 3600.0  # seconds
 ABANDONED_AFTER = timedelta(minutes=10)  # far longer than any job runs

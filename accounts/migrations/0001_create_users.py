@@ -183,6 +183,20 @@ class Migration(migrations.Migration):
             model_name="user",
             index=models.Index(fields=["updated_at"], name="accounts_user_updated"),
         ),
+        migrations.AddIndex(
+            model_name="user",
+            index=models.Index(condition=models.Q(("is_active", False)), fields=["id"], name="accounts_user_inactive"),
+        ),
+        migrations.AddIndex(
+            model_name="user",
+            index=models.Index(condition=models.Q(("is_staff", True)), fields=["id"], name="accounts_user_staff"),
+        ),
+        migrations.AddIndex(
+            model_name="user",
+            index=models.Index(
+                condition=models.Q(("is_superuser", True)), fields=["id"], name="accounts_user_superuser"
+            ),
+        ),
         migrations.AddConstraint(
             model_name="user",
             constraint=models.UniqueConstraint(

@@ -17,7 +17,6 @@ from config.database.deadline import database_budget
 from config.database.roles import as_owner, has_two_roles
 
 STATUS_SECONDS = 3.0
-_SCRATCH = "gatehouse_verify"
 
 # One line per thing that a migration can make, so that two schemas compare as two sets of lines.
 _SCHEMA = """
@@ -118,15 +117,17 @@ def _schema() -> set[str]:
 def _scratch_database() -> Iterator[None]:
     """Point the connection at a fresh, empty database for the length of the block."""
     settings_dict = connections[DEFAULT_DB_ALIAS].settings_dict
-    _drop_and_create(_SCRATCH)
+    # One name per database: what a killed run left behind is removed by the next.
+    scratch = f"{settings_dict['NAME']}_verify"
+    _drop_and_create(scratch)
     connection.close()
-    connection.settings_dict = settings_dict | {"NAME": _SCRATCH}
+    connection.settings_dict = settings_dict | {"NAME": scratch}
     try:
         yield
     finally:
         connection.close()
         connection.settings_dict = settings_dict
-        _drop(_SCRATCH)
+        _drop(scratch)
 
 
 def make_anew() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -17,6 +18,9 @@ from accounts.errors import MESSAGES, AccountError
 from accounts.models import User
 
 PASSWORD_VARIABLE = "GATEHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
+
+# Names and addresses have shapes that refuse them; an argument in another encoding arrives as lone surrogates.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Command(BaseCommand):
@@ -38,6 +42,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if _UNSTORABLE.search(options["full_name"]):
+            raise CommandError("The full name holds characters that cannot be stored. Nothing was changed.")
         user = User(
             username=options["username"],
             email=options["email"],
@@ -60,10 +66,13 @@ class Command(BaseCommand):
             password = getpass.getpass("Password: ")
             if getpass.getpass("Password again: ") != password:
                 raise CommandError("The two passwords differ. Nothing was changed.")
-            return password
-        if options["password_stdin"]:
-            return sys.stdin.readline().rstrip("\r\n")
-        return os.environ.get(PASSWORD_VARIABLE)
+        elif options["password_stdin"]:
+            password = sys.stdin.readline().rstrip("\r\n")
+        else:
+            return os.environ.get(PASSWORD_VARIABLE)
+        if not password:
+            raise CommandError("The password is empty. Nothing was changed.")
+        return password
 
     def _print_existing(self, user: User, refusal: AccountError, as_json: bool) -> None:
         twin = services.find_twin(user, refusal)

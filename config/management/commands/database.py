@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.db import connection, connections
 from django.db.utils import OperationalError
 
 from config.database import embedded, operations
@@ -67,6 +67,7 @@ class Command(BaseCommand):
         alias = "direct" if owner else "default"
         if embedded.is_embedded():
             embedded.ensure_running(None)
+            connections[alias].settings_dict["HOST"] = embedded.socket_directory()
             os.environ["PATH"] = f"{embedded.cluster().binaries}{os.pathsep}{os.environ['PATH']}"
         call_command("dbshell", database=alias)
 
@@ -77,7 +78,7 @@ class Command(BaseCommand):
     def _upgrade(self, **options: Any) -> None:
         missing = operations.missing_migrations()
         # Django's own report: a line before each step, its verdict behind it.
-        call_command("migrate", verbosity=0 if options["json"] else 1, interactive=False, stdout=self.stdout)
+        call_command("migrate", verbosity=0 if options["json"] else 1, interactive=False)
         if options["json"]:
             self.stdout.write(json.dumps({"applied": missing}, indent=2))
 

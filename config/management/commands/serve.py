@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, demo: bool, reload: bool, **options: Any) -> None:
         self._refuse_busy_port()
-        call_command("migrate", verbosity=0, interactive=False)
+        call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
         if not settings.DEBUG:
             call_command("collectstatic", verbosity=0, interactive=False)
         link = self._demo_link() if demo else None
