@@ -1,0 +1,88 @@
+"""The cast of these tests, and how they look at jobs, mails and pages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.test import Client
+from django_tasks_db.models import DBTaskResult
+
+from accounts.models import User
+from config.worker import Worker
+from tests.factories import PASSWORD, UserFactory
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    """Whose account it is about."""
+    return UserFactory.create(username="owner", email="owner@example.com", full_name="Olivia Owner")
+
+
+@pytest.fixture
+def colleague(db: None) -> User:
+    """Somebody else with an account."""
+    return UserFactory.create(username="colleague", email="colleague@example.com")
+
+
+@pytest.fixture
+def administrator(db: None) -> User:
+    return UserFactory.create(username="keeper", email="keeper@example.com", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def stranger() -> Client:
+    """A browser in which nobody is signed in."""
+    return Client()
+
+
+@pytest.fixture
+def owners_browser(owner: User) -> Client:
+    browser = Client()
+    browser.force_login(owner)
+    return browser
+
+
+@pytest.fixture
+def admins_browser(administrator: User) -> Client:
+    browser = Client()
+    browser.force_login(administrator)
+    return browser
+
+
+def sign_in(browser: Client, name: str, password: str = PASSWORD, **more: Any) -> Any:
+    return browser.post("/accounts/login/", {"username": name, "password": password}, **more)
+
+
+def jobs() -> list[tuple[str, list[str]]]:
+    """What waits for the worker: the function's name and its arguments, oldest first."""
+    waiting = DBTaskResult.objects.ready().order_by("enqueued_at")
+    return [(job.task_path.rpartition(".")[2], job.args_kwargs["args"]) for job in waiting]
+
+
+def run_jobs() -> list[Any]:
+    """Let the worker do all that waits; returns the mails that it sent."""
+    before = len(mail.outbox)
+    worker = Worker(once=True)
+    while (job := DBTaskResult.objects.ready().first()) is not None:
+        job.claim(worker.worker_id)
+        worker.run_task(job)
+        assert job.status == "SUCCESSFUL", job.traceback
+    return mail.outbox[before:]
+
+
+def link_in(message: Any) -> str:
+    """The path of the only link with a token in a mail's text."""
+    (path,) = re.findall(r"http://localhost:8000(/accounts/(?:verify|password/reset)/\S{20,})", message.body)
+    return str(path)
+
+
+def text_of(response: Any) -> str:
+    return str(response.content.decode())
+
+
+def codes(form: Any, field: str) -> list[str]:
+    """The codes of a field's errors, as programs see them."""
+    return [error.code for error in form.errors.as_data().get(field, [])]

@@ -1,0 +1,42 @@
+"""Where a request came from: the peer, or what our own proxies say, never what a stranger writes."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import RequestFactory, override_settings
+
+from config.client_address import client_address
+
+PEER = "203.0.113.9"
+
+
+def address_of(forwarded: str | None, proxies: int, peer: str = PEER) -> str:
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    request = RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer)
+    with override_settings(TRUSTED_PROXIES=proxies):
+        return client_address(request)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "expected"),
+    [
+        (None, 0, PEER),
+        ("198.51.100.1", 0, PEER),  # without proxies of ours the header is a stranger's word
+        ("198.51.100.1", 1, "198.51.100.1"),
+        ("6.6.6.6, 198.51.100.1", 1, "198.51.100.1"),  # what the client wrote stands further left
+        ("6.6.6.6, 198.51.100.1, 10.0.0.1", 2, "198.51.100.1"),
+        ("198.51.100.1", 2, PEER),  # shorter than our chain: it did not come through all proxies
+        ("nonsense", 1, PEER),
+        ("", 1, PEER),
+        (" 2001:db8::1 ", 1, "2001:db8::1"),
+        (None, 1, PEER),
+    ],
+)
+def test_the_address_stands_as_many_places_from_the_right_as_we_have_proxies(
+    forwarded: str | None, proxies: int, expected: str
+) -> None:
+    assert address_of(forwarded, proxies) == expected
+
+
+def test_a_unix_socket_has_no_address() -> None:
+    assert address_of(None, 0, peer="") == ""

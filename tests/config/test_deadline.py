@@ -1,0 +1,71 @@
+"""The client-side deadline: charged per unit of work, on a real server."""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+
+import pytest
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
+
+from config.database.deadline import blocking_copy, database_budget, remaining_seconds
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(query: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+
+
+def test_a_slow_answer_ends_with_the_budget() -> None:
+    close_old_connections()
+    started = monotonic()
+    with pytest.raises(OperationalError, match="deadline"), database_budget(0.2):
+        run("SELECT pg_sleep(5)")
+    assert 0.2 <= monotonic() - started < 2
+
+
+def test_the_budget_is_spent_over_all_queries_together() -> None:
+    with database_budget(0.5):
+        run("SELECT pg_sleep(0.3)")
+        with pytest.raises(OperationalError, match="deadline"):
+            run("SELECT pg_sleep(0.3)")
+
+
+def test_a_spent_budget_fails_the_next_query_at_once() -> None:
+    with database_budget(0.1):
+        with pytest.raises(OperationalError):
+            run("SELECT pg_sleep(5)")
+        started = monotonic()
+        with pytest.raises((OperationalError, InterfaceError)):
+            run("SELECT 1")
+        assert monotonic() - started < 0.1
+
+
+def test_time_spent_elsewhere_costs_nothing() -> None:
+    with database_budget(0.5):
+        run("SELECT 1")
+        sleep(0.6)
+        run("SELECT 1")
+        assert (remaining_seconds() or 0) > 0.3
+
+
+def test_without_a_budget_nothing_is_bounded() -> None:
+    assert remaining_seconds() is None
+    run("SELECT pg_sleep(0.1)")
+
+
+def test_the_connection_works_again_after_a_deadline() -> None:
+    with pytest.raises(OperationalError), database_budget(0.05):
+        run("SELECT pg_sleep(5)")
+    close_old_connections()  # as every request does when it begins
+    run("SELECT 1")
+
+
+def test_copy_works_with_the_deadline_taken_off() -> None:
+    import io
+
+    with blocking_copy(), connection.cursor() as cursor:
+        out = io.StringIO()
+        cursor.cursor.copy_expert("COPY (SELECT 1) TO STDOUT", out)
+    assert out.getvalue() == "1\n"

@@ -1,0 +1,138 @@
+"""A start with bad settings is refused, and every fault is named at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR",
+    "BASE_URL": "https://accounts.example.com",
+    "EMAIL_URL": "smtp+tls://user:word@mail.example.com:587",
+}
+
+
+def start(
+    environment: dict[str, str], code: str = "from django.conf import settings; settings.DEBUG"
+) -> subprocess.CompletedProcess[str]:
+    """Read the settings in a fresh process that inherits nothing and finds no .env."""
+    program = f"import environ; environ.Env.read_env = lambda *a, **k: None\n{code}"
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "config.settings", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_nothing_set_names_everything_that_is_missing() -> None:
+    faults = start({}).stderr
+    assert [name for name in ("SECRET_KEY", "BASE_URL", "EMAIL_URL") if f"{name}: must" in faults] == [
+        "SECRET_KEY",
+        "BASE_URL",
+        "EMAIL_URL",
+    ]
+
+
+def test_production_starts_with_the_four_required_variables() -> None:
+    assert start(PRODUCTION).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DEBUG", "on"),
+        ("DEBUG", "maybe"),
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY", "a" * 80),
+        ("SECRET_KEY", "django-insecure-0123456789abcdefghijklmnopqrstuvwxyzABCDEF"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "*.example.com"),
+        ("BASE_URL", "http://accounts.example.com"),
+        ("BASE_URL", "accounts.example.com"),
+        ("BASE_URL", "https://accounts.example.com/path"),
+        ("ENVIRONMENT", "staging"),
+        ("PORT", "0"),
+        ("PORT", "eight"),
+        ("DATABASE_URL", "mysql://user:word@host/name"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_DIRECT_URL", "postgresql://user:word@host/name"),
+        ("DATABASE_POOLER", "session"),
+        ("DATABASE_DEADLINE", "nan"),
+        ("DATABASE_CONN_MAX_AGE", "-1"),
+        ("EMBEDDED_POSTGRES", "sometimes"),
+        ("SIGNUP_MODE", "ajar"),
+        ("PASSWORD_POLICY", "none"),
+        ("PASSWORD_HASHER", "md5"),
+        ("BCRYPT_ROUNDS", "4"),
+        ("EMAIL_URL", "carrier-pigeon://"),
+        ("LOG_FORMAT", "xml"),
+        ("TRUSTED_PROXIES", "-1"),
+    ],
+)
+def test_a_nonsensical_value_is_refused_by_name(variable: str, value: str) -> None:
+    refused = start(PRODUCTION | {variable: value})
+    assert refused.returncode != 0
+    assert f"{variable}: " in refused.stderr
+
+
+def test_a_fault_in_the_database_address_does_not_print_its_password() -> None:
+    assert "open-sesame" not in start(PRODUCTION | {"DATABASE_URL": "mysql://u:open-sesame@h/n"}).stderr
+
+
+def test_manage_py_says_one_clear_line_for_each_fault_and_no_traceback() -> None:
+    refused = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "ENVIRONMENT": "production", "SECRET_KEY": "short", "DEBUG": "on"},
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "SECRET_KEY: must be" in refused.stderr
+    assert "DEBUG: must be off" in refused.stderr
+
+
+def test_cookies_are_secure_and_bound_to_the_host_behind_https() -> None:
+    names = "s.SESSION_COOKIE_NAME, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS"
+    code = f"from django.conf import settings as s; print({names})"
+    assert start(PRODUCTION, code).stdout.split() == ["__Host-sessionid", "True", "63072000"]
+
+
+def test_a_pooler_gets_no_startup_options_and_no_server_side_cursors() -> None:
+    code = (
+        "from django.conf import settings; d = settings.DATABASES;"
+        "print(d['default'].get('DISABLE_SERVER_SIDE_CURSORS'), 'options' in d['default']['OPTIONS'],"
+        " d['direct']['HOST'], d['default']['OPTIONS']['sslmode'])"
+    )
+    addresses = {
+        "DATABASE_URL": "postgresql://app:word@pooler:6432/gatehouse?sslmode=require",
+        "DATABASE_DIRECT_URL": "postgresql://owner:word@database:5432/gatehouse",
+        "DATABASE_POOLER": "transaction",
+    }
+    assert start(PRODUCTION | addresses, code).stdout.split() == ["True", "False", "database", "require"]
+
+
+def test_timeouts_reach_the_server_without_a_pooler() -> None:
+    code = "from django.conf import settings; print(settings.DATABASES['default']['OPTIONS']['options'])"
+    address = {"DATABASE_URL": "postgresql://app:word@database:5432/gatehouse", "DATABASE_LOCK_TIMEOUT": "1.5"}
+    assert start(PRODUCTION | address, code).stdout.strip() == (
+        "-c statement_timeout=30000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=60000"
+    )
+
+
+def test_env_example_names_every_variable_and_no_other() -> None:
+    read = re.compile(r"env\.(?:text|choice|words|flag|integer|seconds)\(\s*\"([A-Z_]+)\"")
+    sources = [ROOT / "config" / "settings.py", ROOT / "config" / "database" / "settings.py"]
+    wanted = {name for path in sources for name in read.findall(path.read_text())}
+    listed = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert listed == wanted

@@ -1,0 +1,62 @@
+"""What all tests share: a real PostgreSQL that dies with them, and fast but real password hashes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_django.plugin import DjangoDbBlocker
+
+# Before Django reads its settings. What the environment already says wins, so that the suite can be run
+# against another PostgreSQL (DATABASE_URL) or with other settings.
+for name, value in {
+    "DJANGO_SETTINGS_MODULE": "config.settings",
+    "ENVIRONMENT": "development",
+    "SECRET_KEY": secrets.token_urlsafe(64),
+    "EMBEDDED_POSTGRES": "throwaway",
+    "BCRYPT_ROUNDS": "4",
+    "LOG_FORMAT": "json",
+}.items():
+    os.environ.setdefault(name, value)
+
+import django  # noqa: E402 - reads the settings that were just given
+
+django.setup()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    from django.conf import settings
+    from django.core.management import call_command
+
+    # The parallel processes inherit the cluster that is made here, and its address, by the environment.
+    from config.database import embedded
+
+    if embedded.is_embedded():
+        embedded.ensure_running(None)
+    call_command("collectstatic", verbosity=0, interactive=False)
+    Path(settings.BASE_DIR / ".artefacts").mkdir(exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: DjangoDbBlocker, django_db_modify_db_settings: None
+) -> Iterator[None]:
+    """Make the test database as the owner; tests then run with the rights of the runtime role."""
+    from django.test.utils import setup_databases, teardown_databases
+
+    from config.database.roles import as_owner
+
+    with django_db_blocker.unblock():
+        with as_owner():
+            made = setup_databases(verbosity=0, interactive=False)
+        yield
+        with as_owner():
+            teardown_databases(made, verbosity=0)
