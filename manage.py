@@ -10,12 +10,18 @@ def main() -> None:
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db.utils import OperationalError
 
     try:
         settings.INSTALLED_APPS  # noqa: B018 - reads the settings, so that a fault is one clear line
     except ImproperlyConfigured as fault:
         sys.exit(f"Gatehouse cannot start:\n{fault}")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except OperationalError as fault:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(f"The database does not answer, or refuses: {str(fault).strip().splitlines()[0]}")
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ class EmbeddedPostgres:
         Safe to call at any time, from any thread, and in racing processes. `timeout` is in seconds.
         """
         deadline = time.monotonic() + timeout
-        with _guard, _plain_errors():
+        with _guarded(deadline), _plain_errors():
             self._take_lease(deadline)
             with _start_lock(self._home, deadline) as start_lock:
                 self._ensure_keeper()
@@ -315,7 +315,7 @@ class EmbeddedPostgres:
         new.rename(self._home / "data")
 
     def _ensure_accepting(self, deadline: float) -> None:
-        while not self._accepts():
+        while not self._accepts(max(0.05, deadline - time.monotonic())):
             pid = _postmaster(self._home)
             if time.monotonic() >= deadline:
                 who = f"The PostgreSQL server of {self._home}" + (f" (process {pid})" if pid else "")
@@ -326,19 +326,36 @@ class EmbeddedPostgres:
                 self._launch(deadline)
             time.sleep(0.05)
 
-    def _accepts(self) -> bool:
-        """Whether the server takes connections. pg_isready decides, unless a connection leaves no doubt."""
+    def _accepts(self, seconds: float = 3) -> bool:
+        """Whether the server takes connections. pg_isready decides, unless a connection leaves no doubt.
+
+        A frozen server is waited for `seconds`.
+        """
+        started = time.monotonic()
         directory = self._known_socket_directory()
         if directory is None:
             return False
         try:
-            if _greets(directory / SOCKET_NAME):
+            if _greets(directory / SOCKET_NAME, min(1, seconds)):
                 return True
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         except OSError:
-            pass
-        asked = ("-h", directory, "-p", str(PORT), "-d", "postgres", "-U", SUPERUSER, "-t", "2", "-q")
+            if (seconds := seconds - (time.monotonic() - started)) < 1:
+                return False
+        asked = (
+            "-h",
+            directory,
+            "-p",
+            str(PORT),
+            "-d",
+            "postgres",
+            "-U",
+            SUPERUSER,
+            "-t",
+            str(min(2, int(seconds))),
+            "-q",
+        )
         return self._account.run(self.binaries / "pg_isready", *asked).returncode == 0
 
     def _launch(self, deadline: float) -> None:
@@ -420,6 +437,16 @@ class EmbeddedPostgres:
             return _last_lines((self._home / "server.log").read_text(errors="replace"))
         except FileNotFoundError:
             return "There is no log yet."
+
+
+@contextmanager
+def _guarded(deadline: float) -> Iterator[None]:
+    if not _guard.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise EmbeddedPostgresError("Another thread still waits for the PostgreSQL; try again in a moment.")
+    try:
+        yield
+    finally:
+        _guard.release()
 
 
 @contextmanager
@@ -593,12 +620,12 @@ def _start_lock(home: Path, deadline: float) -> Iterator[int]:
 # The server process
 
 
-def _greets(address: Path) -> bool:
+def _greets(address: Path, seconds: float) -> bool:
     """Whether a start-up packet is answered by an authentication message; leaves no trace in the log."""
     fields = f"user\0{SUPERUSER}\0database\0postgres\0\0".encode()
     hello = struct.pack("!ii", 8 + len(fields), 3 << 16) + fields
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(1)
+        connection.settimeout(seconds)
         connection.connect(str(address))
         connection.sendall(hello + b"X\0\0\0\4")
         reply = b"".join(iter(functools.partial(connection.recv, 4096), b""))

@@ -34,14 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     from django.conf import settings
-    from django.core.management import call_command
 
     # The parallel processes inherit the cluster that is made here, and its address, by the environment.
+    from config import assets
     from config.database import embedded
 
     if embedded.is_embedded():
         embedded.ensure_running(None)
-    call_command("collectstatic", verbosity=0, interactive=False)
+    assets.collect()
     Path(settings.BASE_DIR / ".artefacts").mkdir(exist_ok=True)
 
 

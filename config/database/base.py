@@ -25,6 +25,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.settings_dict["OPTIONS"].get("embedded"):
             # Only a new connection looks at the server: a running one costs a few milliseconds here.
-            embedded.ensure_running(deadline.remaining_seconds())
+            with deadline.charged():
+                embedded.ensure_running(deadline.remaining_seconds())
             conn_params["host"] = embedded.socket_directory()
         return super().get_new_connection(conn_params)

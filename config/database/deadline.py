@@ -18,6 +18,7 @@ from time import monotonic
 import psycopg2
 from psycopg2 import extensions
 
+_TOO_LATE = "the database did not answer within the deadline"
 _EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
 
 
@@ -53,24 +54,35 @@ def remaining_seconds() -> float | None:
     return None if budget is None else max(0.0, budget.seconds)
 
 
-def _wait(connection: extensions.connection) -> None:
+@contextlib.contextmanager
+def charged() -> Iterator[Budget | None]:
+    """Charge the block's time to the current budget; raises DeadlineExceeded when it is spent already."""
     budget = _current.get()
+    if budget is not None and budget.seconds <= 0:
+        raise DeadlineExceeded(_TOO_LATE)
     started = monotonic()
     try:
-        while (state := connection.poll()) != extensions.POLL_OK:
-            left = None if budget is None else budget.seconds - (monotonic() - started)
-            if left is not None and left <= 0:
-                raise DeadlineExceeded("the database did not answer within the deadline")
-            # poll(), not select(): a busy process has descriptors above 1,023.
-            poller = select.poll()
-            poller.register(connection.fileno(), _EVENTS[state])
-            poller.poll(None if left is None else left * 1000)
-    except KeyboardInterrupt:
-        connection.cancel()  # Ctrl-C ends the statement on the server too, not only our wait for it
-        raise
+        yield budget
     finally:
         if budget is not None:
             budget.seconds -= monotonic() - started
+
+
+def _wait(connection: extensions.connection) -> None:
+    with charged() as budget:
+        deadline = None if budget is None else monotonic() + budget.seconds
+        try:
+            while (state := connection.poll()) != extensions.POLL_OK:
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    raise DeadlineExceeded(_TOO_LATE)
+                # poll(), not select(): a busy process has descriptors above 1,023.
+                poller = select.poll()
+                poller.register(connection.fileno(), _EVENTS[state])
+                poller.poll(None if left is None else left * 1000)
+        except KeyboardInterrupt:
+            connection.cancel()  # Ctrl-C ends the statement on the server too, not only our wait for it
+            raise
 
 
 def install() -> None:

@@ -120,7 +120,7 @@ def test_a_server_that_is_down_is_said_and_never_replaced_by_the_embedded_one(tm
     assert json.loads(status.stdout)["running"] is False
     upgrade = Manage("nothing")("database", "upgrade", **nowhere)
     assert upgrade.returncode == 1
-    assert upgrade.stderr.startswith("CommandError: The database does not answer")
+    assert upgrade.stderr.startswith("The database does not answer, or refuses: ")
     assert "Traceback" not in upgrade.stderr
 
 

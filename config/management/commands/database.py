@@ -9,7 +9,6 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection, connections
-from django.db.utils import OperationalError
 
 from config.database import embedded, operations
 
@@ -39,10 +38,7 @@ class Command(BaseCommand):
                 action.add_argument("--force", action="store_true", help="also on a server that is not embedded")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
-        try:
-            getattr(self, f"_{action}")(**options)
-        except OperationalError as error:
-            raise CommandError(f"The database does not answer: {error}") from error
+        getattr(self, f"_{action}")(**options)
 
     def _print(self, facts: dict[str, Any], as_json: bool) -> None:
         if as_json:

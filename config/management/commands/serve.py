@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config import lifeline
+from config import assets, lifeline
 
 GRACE = 30  # seconds that requests begun and jobs begun have to finish
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         self._refuse_busy_port()
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
         if not settings.DEBUG:
-            call_command("collectstatic", verbosity=0, interactive=False)
+            assets.collect()
         link = self._demo_link() if demo else None
         children = self._start()
         self._wait_until_listening(children)
