@@ -112,8 +112,9 @@ class UserAdmin(LargeTableAdmin):
         return list(self.readonly_fields)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        above = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return super().has_change_permission(request, obj) and not above
+        # An address is a key to the account: who may edit it could take it over.
+        above = obj is not None and (obj.is_staff or obj.is_superuser) and obj != request.user
+        return super().has_change_permission(request, obj) and (request.user.is_superuser or not above)
 
     def has_rights_permission(self, request: HttpRequest) -> bool:
         """For the actions that do what `RIGHTS` do in the form."""
@@ -156,8 +157,10 @@ class UserAdmin(LargeTableAdmin):
             return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
-        save = services.save_user if change else services.add_user
-        save(obj, acting_user=acting_user(request))
+        if change:
+            services.save_user(obj, changed=form.changed_data, acting_user=acting_user(request))
+        else:
+            services.add_user(obj, acting_user=acting_user(request))
 
     @admin.action(description=_("Let the selected users in"), permissions=["rights"])
     def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

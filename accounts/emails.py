@@ -44,6 +44,8 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
 
 def send(mail: str, user: User) -> None:
     """Render and send one mail; raises what the mail server's library raises, for the worker to retry."""
+    if mail == "address_known" and user.email_verified_at is None:
+        mail = "verify_email"  # "simply sign in" would be a dead end
     if mail == "verify_email" and user.email_verified_at is not None:
         return
     context = {"user": user, "site_url": settings.BASE_URL, **MAILS[mail](user)}

@@ -51,6 +51,7 @@ class SignUpForm(forms.Form):
         label=_("Full name"),
         max_length=150,
         required=False,
+        validators=[identity.validate_one_line],
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
         help_text=_("Optional."),
     )

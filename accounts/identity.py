@@ -158,13 +158,24 @@ def _is_one_script(name: str) -> bool:
 _ascii_local_part = RegexValidator(
     r"^[\x21-\x7e]+@[^@]+$", _("Enter a valid e-mail address, like name@example.com."), "email_invalid"
 )
-_well_formed = EmailValidator(_("Enter a valid e-mail address, like name@example.com."), "email_invalid")
+_well_formed = EmailValidator(_("Enter a valid e-mail address, like name@example.com."), "email_invalid", allowlist=[])
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def validate_one_line(text: str) -> None:
+    """Raise ValidationError (code ``control_characters``) when `text` would break or turn a line of a mail."""
+    if _CONTROL.search(text):
+        raise ValidationError(_("Please leave out line breaks and control characters."), code="control_characters")
 
 
 def validate_email_address(email: str) -> None:
     """Raise ValidationError (code ``email_invalid``) unless `email` is an address we can write to."""
     _ascii_local_part(email)
     _well_formed(email)
+    if email.endswith("]"):  # a bare network address: mail of ours goes to names only
+        raise ValidationError(_well_formed.message, code="email_invalid")
     # What IDNA cannot encode cannot be written to, and would be a second spelling of an encoded address.
     if not canonical_email(email).isascii():
         raise ValidationError(_well_formed.message, code="email_invalid")

@@ -1,7 +1,8 @@
 """Work that no page waits for; the worker runs and retries it.
 
 A job is enqueued inside the transaction of its event, so it exists if and only if the event does. Its
-arguments are readable in the database: ids only, never a token or a link, which are made when it runs.
+arguments are readable in the database for a while: an id or an address, never a token or a link, which are
+made when it runs.
 """
 
 from __future__ import annotations

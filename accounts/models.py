@@ -83,7 +83,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     email_source = DerivedTextField(source="email", derive=unchanged)
     email_canonical = DerivedTextField(source="email", derive=identity.canonical_email)
     email_verified_at = models.DateTimeField(_("e-mail verified at"), null=True, blank=True)
-    full_name = models.CharField(_("full name"), max_length=150, blank=True)
+    full_name = models.CharField(_("full name"), max_length=150, blank=True, validators=[identity.validate_one_line])
     bio = models.TextField(_("about you"), max_length=1000, blank=True)
     avatar_url = models.CharField(
         _("picture address"),
@@ -206,21 +206,28 @@ def _with_derived(names: set[str]) -> set[str]:
     return names | {field.name for field in derived if field.source in names}
 
 
-class FormerUsername(models.Model):
-    """A name that was given up, kept from others for a while so that nobody inherits a history.
+class ReservedUsername(models.Model):
+    """A name that is nobody's and still not free, for a while.
 
-    Written and enforced by triggers on the user table (see the migrations), so that every rename and every
-    newcomer is covered, by whatever path.
+    Either somebody gave it up (`holder` may have it back), so that nobody inherits a history: written and
+    enforced by triggers on the user table (see the migrations), so that every rename and every newcomer is
+    covered, by whatever path. Or a signup with a known address asked for it (no holder).
     """
 
     username_canonical = models.TextField()
-    holder = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="former_usernames")
+    username_skeleton = models.TextField()
+    holder = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="reserved_usernames")
+    signup_key = models.UUIDField(null=True)
     reserved_until = models.DateTimeField()
 
     class Meta:
-        verbose_name = _("former username")
-        verbose_name_plural = _("former usernames")
-        indexes = [models.Index(fields=["username_canonical"], name="accounts_former_canonical")]
+        verbose_name = _("reserved username")
+        verbose_name_plural = _("reserved usernames")
+        constraints = [models.UniqueConstraint(fields=["signup_key"], name="accounts_reserved_signup_key")]
+        indexes = [
+            models.Index(fields=["username_canonical"], name="accounts_reserved_canonical"),
+            models.Index(fields=["username_skeleton"], name="accounts_reserved_skeleton"),
+        ]
 
     def __str__(self) -> str:
         return self.username_canonical

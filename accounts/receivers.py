@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.signals import user_logged_in
+import structlog
+from axes.signals import user_locked_out
+from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.http import HttpRequest
 
 from accounts import lockout, services
 from accounts.models import User
 
+log = structlog.get_logger("accounts.login")
+
 
 def connect() -> None:
     # Django's own receiver saves the instance; ours counts the login in the same statement.
     user_logged_in.disconnect(dispatch_uid="update_last_login")
-    user_logged_in.connect(_count_login, dispatch_uid="accounts.count_login")
+    user_logged_in.connect(_logged_in, dispatch_uid="accounts.logged_in")
+    user_login_failed.connect(_login_failed, dispatch_uid="accounts.login_failed")
+    user_locked_out.connect(_locked_out, dispatch_uid="accounts.locked_out")
 
 
-def _count_login(sender: type[User], request: HttpRequest, user: User, **kwargs: Any) -> None:
+def _logged_in(sender: type[User], request: HttpRequest, user: User, **kwargs: Any) -> None:
     services.count_login(user)
     lockout.forget_failures(request, user)
+    log.info("login.succeeded", id=str(user.pk), address=lockout.counted_address(request))
+
+
+def _login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
+    address = lockout.counted_address(request) if request else None
+    log.warning("login.failed", name=lockout.counted_name(request, credentials), address=address)
+
+
+def _locked_out(sender: Any, request: HttpRequest, username: str, ip_address: str, **kwargs: Any) -> None:
+    log.warning("login.locked_out", name=username, address=ip_address)

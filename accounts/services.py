@@ -7,9 +7,10 @@ functions check again, and the constraints of `models` make a wrong outcome impo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from functools import partial
 
@@ -23,17 +24,18 @@ from django.utils import timezone
 
 from accounts import identity, jobs, links
 from accounts.errors import AccountError
-from accounts.models import FormerUsername, User
+from accounts.models import ReservedUsername, User
 
 log = structlog.get_logger("accounts")
 
+_ENOUGH = 100  # rows that look like one name; more tell nothing new
 _SIGNUP_KEYS = uuid.UUID("01a1fe20-0000-7000-8000-000000000000")  # any constant of our own
 
 # constraint of the database -> (code, field) of the refusal
 _REFUSALS = {
     "accounts_user_username": ("username_taken", "username"),
     "accounts_user_look_alike": ("username_look_alike", "username"),
-    "accounts_user_former_username": ("username_retired", "username"),
+    "accounts_user_reserved_username": ("username_retired", "username"),
     "accounts_user_email": ("email_taken", "email"),
     # Only the same form can meet its own key, so its caller looks the key up before it explains.
     "accounts_user_signup_key": ("username_taken", "username"),
@@ -91,8 +93,19 @@ def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
     if User.objects.filter(signup_key=user.signup_key).exists():
         return SignUpOutcome.REPEATED
     if refusal.code != "email_taken":
-        raise refusal
-    jobs.send_mail_to_address.enqueue("address_known", user.email)
+        raise username_refusal(user) or refusal
+    with transaction.atomic(durable=True):
+        # The name is kept as if the account had been made: a name still free would tell that it was not.
+        _name, new = ReservedUsername.objects.get_or_create(
+            signup_key=user.signup_key,
+            defaults={
+                "username_canonical": identity.canonical_username(user.username),
+                "username_skeleton": identity.username_skeleton(user.username),
+                "reserved_until": timezone.now() + timedelta(days=settings.NAME_RESERVED_DAYS),
+            },
+        )
+        if new:
+            jobs.send_mail_to_address.enqueue("address_known", user.email)
     return SignUpOutcome.ADDRESS_KNOWN
 
 
@@ -127,20 +140,32 @@ def _insert(user: User) -> None:
     )
 
 
-def save_user(user: User, *, acting_user: User) -> None:
-    """An administrator edits an account; the old name of a renamed one stays reserved for a while.
+def save_user(user: User, *, changed: Collection[str], acting_user: User) -> None:
+    """An administrator edits an account: the columns in `changed`, and no other, are written.
 
-    Raises AccountError as `add_user` does.
+    The old name of a renamed one stays reserved for a while; a new address must be confirmed before the next
+    login. Raises AccountError as `add_user` does.
     """
+    columns = {field.name for field in User._meta.concrete_fields} & set(changed)  # noqa: SLF001 - public by Django's docs
+    if not columns:
+        return
+    stored = User.objects.get(pk=user.pk)
+    moved = identity.canonical_email(user.email) != stored.email_canonical
+    if moved:
+        user.email_verified_at = None
+        columns.add("email_verified_at")
     with refusals(), transaction.atomic():
         with connection.cursor() as cursor:
-            # Read by the trigger that keeps former names; without it, its own default of 90 days holds.
+            # Read by the trigger that reserves old names; without it, its own default of 90 days holds.
             cursor.execute(
                 "SELECT set_config('gatehouse.name_reserved_for', %s, true)",
                 [f"{settings.NAME_RESERVED_DAYS} days"],
             )
-        user.save()
-    _log("user.edited", user, by=str(acting_user.pk))
+        # Only what was edited: a password changed or a login counted meanwhile must not be undone.
+        user.save(update_fields=columns)
+        if moved:
+            jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
+    _log("user.edited", user, by=str(acting_user.pk), fields=sorted(columns))
 
 
 @contextmanager
@@ -160,20 +185,26 @@ def refusals() -> Iterator[None]:
 
 def username_refusal(user: User) -> AccountError | None:
     """Return what would refuse this username now, or None; a kindness to forms, never the guarantee."""
-    canonical = identity.canonical_username(user.username)
-    same_look = Q(username_skeleton=identity.username_skeleton(user.username), look_alike_approved=False)
-    others = User.objects.exclude(pk=user.pk)
-    if user.signup_key is not None:
-        others = others.exclude(signup_key=user.signup_key)  # the same signup again is no twin of itself
-    twins = others.filter(
-        Q(username_canonical=canonical) if user.look_alike_approved else Q(username_canonical=canonical) | same_look
-    )
-    found = set(twins.values_list("username_canonical", flat=True)[:2])
-    if found:
-        code = "username_taken" if canonical in found else "username_look_alike"
-        return AccountError(code, "username")
-    former = FormerUsername.objects.filter(username_canonical=canonical, reserved_until__gt=Now())
-    return AccountError("username_retired", "username") if former.exclude(holder=user.pk).exists() else None
+    canonical, skeleton = identity.canonical_username(user.username), identity.username_skeleton(user.username)
+    twins = User.objects.exclude(pk=user.pk)
+    reserved = ReservedUsername.objects.filter(reserved_until__gt=Now()).exclude(holder=user.pk)
+    if user.signup_key is not None:  # the same signup again is no twin of itself
+        twins = twins.exclude(signup_key=user.signup_key)
+        reserved = reserved.exclude(signup_key=user.signup_key)
+    same_name, same_look = Q(username_canonical=canonical), Q(username_skeleton=skeleton)
+    if not user.look_alike_approved:
+        twins = twins.filter(same_name | same_look & Q(look_alike_approved=False))
+        reserved = reserved.filter(same_name | same_look & Q(holder=None))
+    else:
+        twins, reserved = twins.filter(same_name), reserved.filter(same_name)
+    taken = set(twins.values_list("username_canonical", flat=True)[:_ENOUGH])
+    kept = list(reserved.values_list("username_canonical", "holder")[:_ENOUGH])
+    holders = [holder for name, holder in kept if name == canonical]
+    if canonical in taken or None in holders:
+        return AccountError("username_taken", "username")
+    if holders:
+        return AccountError("username_retired", "username")
+    return AccountError("username_look_alike", "username") if taken or kept else None
 
 
 def find_twin(user: User, refusal: AccountError) -> User | None:
@@ -264,10 +295,12 @@ def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int
 
     Sessions of an inactive account end with its next request: the backend refuses to load it.
     """
-    changing = users.filter(is_active=not active).exclude(pk=acting_user.pk)
-    changed = changing.update(is_active=active)
-    log.info("users.set_active", active=active, count=changed, by=str(acting_user.pk))
-    return changed
+    with transaction.atomic():
+        changing = list(users.filter(is_active=not active).exclude(pk=acting_user.pk).select_for_update())
+        User.objects.filter(pk__in=[user.pk for user in changing]).update(is_active=active)
+        for user in changing:
+            _log("user.let_in" if active else "user.shut_out", user, by=str(acting_user.pk))
+    return len(changing)
 
 
 def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:

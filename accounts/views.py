@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from http import HTTPStatus
 from typing import Any, cast
@@ -33,8 +32,8 @@ from accounts.forms import (
     password_rules,
 )
 from accounts.models import User
+from config.middleware import is_own_path
 
-_OWN_PATH = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
 _VERIFY_TOKEN = "_verify_email_token"  # noqa: S105 - the name of a session entry
 
 
@@ -105,13 +104,15 @@ class Login(RefusedWith422, views.LoginView):
     def get_redirect_url(self) -> str:  # type: ignore[override]  # the stubs know Django 6 only
         """Only a path: Django also lets whole addresses of this host pass, and meets a loop with an exception."""
         url: str = super().get_redirect_url()
-        return url if _OWN_PATH.fullmatch(url) and url != self.request.path else ""
+        return url if is_own_path(url) and url != self.request.path else ""
 
 
 @never_cache
 @require_safe
 def verify_email_link(request: HttpRequest, token: str) -> HttpResponse:
     """Take the token out of the address at once, so that no log, referrer or shoulder sees it for long."""
+    if links.read_verification_token(token) is None:
+        return _unusable_verification(request)  # nothing of ours: not worth a session
     request.session[_VERIFY_TOKEN] = token
     return redirect("verify_email")
 

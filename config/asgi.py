@@ -23,7 +23,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 async def application(scope: dict[str, Any], receive: Any, send: Send) -> None:
     """Answer health probes before all middleware; hand everything else to Django."""
     if scope["type"] == "http":
-        answer = await sync_to_async(probes.answer)(scope["method"], scope["path"])
+        # In a thread of its own: the one that Django shares may be busy with a slow view.
+        answer = await sync_to_async(probes.answer, thread_sensitive=False)(scope["method"], scope["path"])
         if answer is not None:
             await _send(answer, send)
             return

@@ -1,13 +1,14 @@
-"""System checks that need the database; `migrate`, and so every start, runs them."""
+"""What a database server must be; `migrate`, the web server and the worker look before they start."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 from config.embedded_postgres import OLDEST_MAJOR
 
@@ -42,3 +43,15 @@ def server_is_fit(*, databases: Sequence[str] | None = None, **kwargs: Any) -> l
             )
         )
     return found
+
+
+def refuse_unfit_server() -> None:
+    """End a start on an unfit server with a clear line. A server that is away is no reason not to start."""
+    try:
+        found = server_is_fit(databases=[DEFAULT_DB_ALIAS])
+    except OperationalError:
+        return
+    finally:
+        connections.close_all()  # none may be shared with the processes that are forked next
+    if found:
+        sys.exit("\n".join(f"Gatehouse cannot start: {message.msg} {message.hint}" for message in found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -36,6 +37,23 @@ class Environment:
 
     def text(self, name: str, default: str = "") -> str:
         return str(self._environ.str(name, default=default)).strip()
+
+    def require_random(self, name: str, keys: list[str]) -> None:
+        """Refuse a key that is short, monotonous or a known default."""
+        if any(len(key) < 50 or len(set(key)) < 5 or key.startswith("django-insecure") for key in keys):
+            self.fault(f"{name}: must be a random text of at least 50 characters. `make .env` writes one.")
+
+    def site_address(self, name: str, address: str) -> SplitResult:
+        """Return the parts of the site's own address, which has a host, perhaps a port, and nothing else."""
+        try:
+            parts = urlsplit(address)
+            plain = parts.port is None or parts.port > 0
+        except ValueError:
+            parts, plain = urlsplit(""), False
+        rest = parts.path or parts.query or parts.fragment or parts.username or parts.password
+        if parts.scheme not in ("http", "https") or not parts.hostname or rest or not plain:
+            self.fault(f"{name}: must be the site's own address, like https://accounts.example.com, without a path.")
+        return parts
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         value = self.text(name, default).lower()

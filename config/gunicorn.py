@@ -7,10 +7,12 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+import django
 from django.conf import settings
 from gunicorn.glogging import Logger as GunicornLogger
 
 from config import lifeline
+from config.checks import refuse_unfit_server
 
 wsgi_app = "config.wsgi:application"
 bind = f"{settings.BIND}:{settings.PORT}"
@@ -27,10 +29,16 @@ limit_request_line = 4094
 limit_request_fields = 64
 # gunicorn believes forwarded headers of these peers only; the address rules are ours (client_address).
 forwarded_allow_ips = "*" if settings.TRUSTED_PROXIES else ""
+forwarder_headers = ""  # nobody moves the site to another path by a header
 control_socket_disable = True  # nobody steers it from outside; it would be a file in the home directory
 accesslog = None  # the application writes one line a request, without tokens
 errorlog = "-"
 logger_class = "config.gunicorn.Logger"
+
+
+def on_starting(server: Any) -> None:
+    django.setup()
+    refuse_unfit_server()
 
 
 def when_ready(server: Any) -> None:

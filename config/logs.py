@@ -18,8 +18,9 @@ from structlog.typing import EventDict, WrappedLogger
 LONGEST_VALUE = 1024
 MASK = "********"
 _SECRET_NAME = re.compile(r"passw|token|secret|authorization|cookie|session|(^|_)(key|otp|digest)($|_)", re.I)
-# PostgreSQL quotes the whole refused row in an error's detail, the password hash included.
-_ROW = re.compile(r"Failing row contains \(.*?\)\.?$", re.M)
+# PostgreSQL quotes the whole refused row or key in an error's detail: hashes, addresses, whatever people typed,
+# line breaks included. So everything goes up to the next exception of the chain.
+_ROW = re.compile(r"(Failing row contains|Key) \(.*?(?=\n\n(?:The above|During handling)|\Z)", re.S)
 # C0, DEL and C1 controls, line and paragraph separators, bidirectional overrides and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -34,7 +35,7 @@ def printable(text: str, longest: int = LONGEST_VALUE) -> str:
 def _clean(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if name == "exception":
-            event[name] = _ROW.sub("Failing row withheld.", value)  # keeps its lines
+            event[name] = _ROW.sub(r"\1 withheld", value)  # keeps its lines
         elif _SECRET_NAME.search(name):
             event[name] = MASK
         elif isinstance(value, str):
@@ -105,8 +106,8 @@ def configure(log_format: str, level: str) -> None:
                 "django.request": {"level": "ERROR"},
                 "django.security": {"level": "CRITICAL"},
                 "django.server": {"handlers": [], "propagate": True},
-                # Names and addresses of failed logins; ours are login.failed and login.locked_out.
-                "axes": {"level": "WARNING"},
+                # Ours are login.failed and login.locked_out (accounts.receivers).
+                "axes": {"level": "CRITICAL"},
                 # A traceback for every refused mail; ours are job.failed and job.given_up.
                 "django_tasks": {"level": "CRITICAL"},
                 "django_tasks_db": {"level": "ERROR"},

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable
 from time import monotonic
+from urllib.parse import urljoin
 
 import structlog
 from django.conf import settings
@@ -102,6 +103,27 @@ def is_malformed(request: HttpRequest) -> bool:
         return True
     charset = (request.content_params or {}).get("charset", "utf-8")
     return request.content_type == MALFORMED or charset.lower() != "utf-8"
+
+
+OWN_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
+
+
+class OwnRedirectsMiddleware:
+    """Redirect to paths of this site only, whatever a view made of a ``next`` parameter."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if "Location" in response and not is_own_path(urljoin(request.path, response["Location"])):
+            response["Location"] = "/"
+        return response
+
+
+def is_own_path(address: str) -> bool:
+    """Whether `address` is a path of this site: no scheme, host, backslash, space or control character."""
+    return OWN_PATH.fullmatch(address) is not None
 
 
 class DatabaseBudgetMiddleware:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import django_stubs_ext
 import environ
@@ -32,28 +31,28 @@ if DEBUG and not DEVELOPMENT:
     env.fault("DEBUG: must be off outside development; it shows settings and code to strangers.")
 
 SECRET_KEY = env.text("SECRET_KEY")
-if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure"):
-    env.fault("SECRET_KEY: must be a random text of at least 50 characters. `make .env` writes one.")
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+env.require_random("SECRET_KEY", [SECRET_KEY])
+env.require_random("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS)
 
 PORT = env.integer("PORT", 8000, low=1, high=65535)
 BIND = env.text("BIND", "127.0.0.1")
 # The one base of every link in a mail: a link is never built from a request's Host header.
 BASE_URL = env.text("BASE_URL", f"http://localhost:{PORT}" if DEVELOPMENT else "").rstrip("/")
-_base = urlsplit(BASE_URL)
-if _base.scheme not in ("http", "https") or not _base.hostname or _base.path or _base.query:
-    env.fault("BASE_URL: must be the site's own address, like https://accounts.example.com, without a path.")
-elif _base.scheme == "http" and not DEVELOPMENT:
+_base = env.site_address("BASE_URL", BASE_URL)
+if _base.scheme == "http" and not DEVELOPMENT:
     env.fault("BASE_URL: must begin with https:// outside development.")
 HTTPS = _base.scheme == "https"
 
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or [_base.hostname or ""]
-if any("*" in host for host in ALLOWED_HOSTS):
-    env.fault("ALLOWED_HOSTS: must name each host; * accepts forged Host headers.")
+if any("*" in host or host.startswith(".") for host in ALLOWED_HOSTS):
+    env.fault("ALLOWED_HOSTS: must name each host; * and a leading dot accept forged Host headers.")
 if DEVELOPMENT:
     ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
 # How many proxies in front of us append to X-Forwarded-For; 0 believes nobody.
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, low=0, high=9)
+if HTTPS and not TRUSTED_PROXIES:
+    env.fault("TRUSTED_PROXIES: must be 1 or more with https: a proxy in front of us has to end it.")
 
 # --- What we are -------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -78,6 +77,7 @@ MIDDLEWARE = [
     "config.middleware.WellFormedMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.middleware.OwnRedirectsMiddleware",
     "config.middleware.DatabaseBudgetMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -229,6 +229,8 @@ if _email_url:
         env.fault("EMAIL_URL: must look like smtp+tls://user:password@mail.example.com:587.")
     else:
         globals().update(_email)
+        if "smtp" in _email["EMAIL_BACKEND"] and not _email.get("EMAIL_HOST"):
+            env.fault("EMAIL_URL: must name a mail server, like smtp+tls://user:password@mail.example.com:587.")
 elif DEVELOPMENT:
     EMAIL_BACKEND = "config.mail_preview.MailDirectoryBackend"
 else:

@@ -15,11 +15,18 @@ from typing import Any
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connections
+from django.db.models import Func, IntegerField, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django_tasks.base import TaskResultStatus
 from django_tasks_db.management.commands.db_worker import Worker as DatabaseWorker
 from django_tasks_db.models import DBTaskResult
+
+
+class JsonArrayLength(Func):
+    function = "jsonb_array_length"
+    output_field = IntegerField()
+
 
 Job = DBTaskResult[..., Any]
 log = structlog.get_logger("gatehouse.worker")
@@ -29,6 +36,7 @@ FIRST_DELAY = 10.0  # seconds
 LONGEST_DELAY = 3 * 3600.0  # seconds
 ABANDONED_AFTER = timedelta(minutes=10)  # far longer than any job runs
 EVERY_MINUTE = 60.0  # seconds
+KEPT_FOR = timedelta(days=14)
 DATABASE_DELAY = 2.0  # seconds between looks at a database that is away
 
 
@@ -57,7 +65,7 @@ class Worker(DatabaseWorker):
             excluded_queue_names=[],
         )
         self.once = once
-        self._looked_for_abandoned = float("-inf")
+        self._kept_schedule = float("-inf")
 
     def run(self) -> None:
         while self.running:
@@ -77,9 +85,10 @@ class Worker(DatabaseWorker):
                 time.sleep(pause)
 
     def _keep_schedule(self) -> None:
-        if time.monotonic() - self._looked_for_abandoned > EVERY_MINUTE:
-            self._looked_for_abandoned = time.monotonic()
+        if time.monotonic() - self._kept_schedule > EVERY_MINUTE:
+            self._kept_schedule = time.monotonic()
             requeue_abandoned()
+            forget_finished()
 
     def run_task(self, db_task_result: Job) -> None:
         super().run_task(db_task_result)
@@ -106,10 +115,23 @@ class Worker(DatabaseWorker):
 
 
 def requeue_abandoned() -> int:
-    """Queue again what a worker that died had claimed; returns how many jobs."""
-    found = DBTaskResult.objects.filter(
-        status=TaskResultStatus.RUNNING, started_at__lt=timezone.now() - ABANDONED_AFTER
-    ).update(status=TaskResultStatus.READY, run_after=Now())
+    """Queue again what a worker that died had claimed, or had not yet put back; returns how many jobs."""
+    long_ago = timezone.now() - ABANDONED_AFTER
+    jobs = DBTaskResult.objects.annotate(attempts=JsonArrayLength("worker_ids"))
+    left = jobs.filter(
+        Q(status=TaskResultStatus.RUNNING, started_at__lt=long_ago)
+        | Q(status=TaskResultStatus.FAILED, finished_at__lt=long_ago)
+    )
+    deadly = left.filter(status=TaskResultStatus.RUNNING, attempts__gte=MOST_ATTEMPTS)
+    if given_up := deadly.update(status=TaskResultStatus.FAILED, finished_at=Now()):
+        log.error("jobs.given_up", count=given_up)
+    found = left.filter(attempts__lt=MOST_ATTEMPTS).update(status=TaskResultStatus.READY, run_after=Now())
     if found:
         log.warning("jobs.requeued", count=found)
     return found
+
+
+def forget_finished() -> int:
+    """Delete jobs that ended long ago; returns how many. Their arguments may hold addresses."""
+    deleted, _models = DBTaskResult.objects.finished().filter(finished_at__lt=timezone.now() - KEPT_FOR).delete()
+    return deleted

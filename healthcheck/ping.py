@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 import psycopg2
-from django.db import connections
+from django.db import DatabaseError, connections
 from psycopg2 import extensions
 
 _EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
@@ -37,13 +37,13 @@ class Ping:
         kept = self._connection is not None
         try:
             return self._ask(query, deadline)
-        except psycopg2.Error as error:
+        except (psycopg2.Error, DatabaseError) as error:
             self.close()
             if not kept:
                 raise NoAnswer(type(error).__name__) from error
         try:
             return self._ask(query, deadline)
-        except psycopg2.Error as error:
+        except (psycopg2.Error, DatabaseError) as error:
             self.close()
             raise NoAnswer(type(error).__name__) from error
 

@@ -84,7 +84,15 @@ class Migration(migrations.Migration):
                     "email_verified_at",
                     models.DateTimeField(blank=True, null=True, verbose_name="e-mail verified at"),
                 ),
-                ("full_name", models.CharField(blank=True, max_length=150, verbose_name="full name")),
+                (
+                    "full_name",
+                    models.CharField(
+                        blank=True,
+                        max_length=150,
+                        validators=[accounts.identity.validate_one_line],
+                        verbose_name="full name",
+                    ),
+                ),
                 ("bio", models.TextField(blank=True, max_length=1000, verbose_name="about you")),
                 (
                     "avatar_url",
@@ -152,27 +160,29 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="FormerUsername",
+            name="ReservedUsername",
             fields=[
                 (
                     "id",
                     models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("username_canonical", models.TextField()),
+                ("username_skeleton", models.TextField()),
+                ("signup_key", models.UUIDField(null=True)),
                 ("reserved_until", models.DateTimeField()),
                 (
                     "holder",
                     models.ForeignKey(
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="former_usernames",
+                        related_name="reserved_usernames",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),
             ],
             options={
-                "verbose_name": "former username",
-                "verbose_name_plural": "former usernames",
+                "verbose_name": "reserved username",
+                "verbose_name_plural": "reserved usernames",
             },
         ),
         migrations.AddIndex(
@@ -246,7 +256,15 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="formerusername",
-            index=models.Index(fields=["username_canonical"], name="accounts_former_canonical"),
+            model_name="reservedusername",
+            index=models.Index(fields=["username_skeleton"], name="accounts_reserved_skeleton"),
+        ),
+        migrations.AddConstraint(
+            model_name="reservedusername",
+            constraint=models.UniqueConstraint(fields=("signup_key",), name="accounts_reserved_signup_key"),
+        ),
+        migrations.AddIndex(
+            model_name="reservedusername",
+            index=models.Index(fields=["username_canonical"], name="accounts_reserved_canonical"),
         ),
     ]

@@ -11,6 +11,9 @@ BEGIN
     IF (to_jsonb(NEW) - silent) IS DISTINCT FROM (to_jsonb(OLD) - silent) THEN
         NEW.version := OLD.version + 1;
         NEW.updated_at := clock_timestamp();
+    ELSE
+        NEW.version := OLD.version;
+        NEW.updated_at := OLD.updated_at;
     END IF;
     RETURN NEW;
 END $$;
@@ -19,41 +22,42 @@ CREATE TRIGGER accounts_touch_user BEFORE UPDATE ON accounts_user
 """
 
 KEEP = """
-CREATE FUNCTION accounts_keep_former_username() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION accounts_reserve_old_username() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO accounts_formerusername (username_canonical, holder_id, reserved_until)
+    INSERT INTO accounts_reservedusername (username_canonical, username_skeleton, holder_id, reserved_until)
     VALUES (
         OLD.username_canonical,
+        OLD.username_skeleton,
         OLD.id,
         clock_timestamp()
             + coalesce(nullif(current_setting('gatehouse.name_reserved_for', true), ''), '90 days')::interval
     );
     RETURN NULL;
 END $$;
-CREATE TRIGGER accounts_keep_former_username AFTER UPDATE ON accounts_user
+CREATE TRIGGER accounts_reserve_old_username AFTER UPDATE ON accounts_user
     FOR EACH ROW WHEN (OLD.username_canonical IS DISTINCT FROM NEW.username_canonical)
-    EXECUTE FUNCTION accounts_keep_former_username();
+    EXECUTE FUNCTION accounts_reserve_old_username();
 """
 
 # After the row is in: a newcomer who waited for the rename to commit sees it here, in a new snapshot.
 REFUSE = """
-CREATE FUNCTION accounts_refuse_former_username() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION accounts_refuse_reserved_username() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (
-        SELECT FROM accounts_formerusername
+        SELECT FROM accounts_reservedusername
         WHERE username_canonical = NEW.username_canonical
             AND reserved_until > clock_timestamp()
             AND holder_id IS DISTINCT FROM NEW.id
     ) THEN
         RAISE unique_violation USING
             MESSAGE = 'this username was given up recently and is not free yet',
-            CONSTRAINT = 'accounts_user_former_username',
+            CONSTRAINT = 'accounts_user_reserved_username',
             TABLE = 'accounts_user';
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER accounts_refuse_former_username AFTER INSERT OR UPDATE ON accounts_user
-    FOR EACH ROW EXECUTE FUNCTION accounts_refuse_former_username();
+CREATE TRIGGER accounts_refuse_reserved_username AFTER INSERT OR UPDATE ON accounts_user
+    FOR EACH ROW EXECUTE FUNCTION accounts_refuse_reserved_username();
 """
 
 
@@ -66,6 +70,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(TOUCH, drop("accounts_touch_user")),
-        migrations.RunSQL(KEEP, drop("accounts_keep_former_username")),
-        migrations.RunSQL(REFUSE, drop("accounts_refuse_former_username")),
+        migrations.RunSQL(KEEP, drop("accounts_reserve_old_username")),
+        migrations.RunSQL(REFUSE, drop("accounts_refuse_reserved_username")),
     ]

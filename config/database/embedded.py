@@ -41,9 +41,13 @@ def ensure_running(timeout: float | None) -> None:
 def socket_directory() -> str:
     """Return where the server's socket is, or would be: connecting to a stopped one then simply fails."""
     try:
-        return str(cluster().socket_directory())
+        server = cluster()
+    except EmbeddedPostgresError as fault:
+        raise OperationalError(str(fault)) from fault
+    try:
+        return str(server.socket_directory())
     except EmbeddedPostgresError:
-        return str(cluster().status().data_directory)
+        return str(server.status().data_directory)
 
 
 def is_embedded() -> bool:

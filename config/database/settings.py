@@ -56,7 +56,7 @@ def _target(env: Environment, name: str, url: str, embedded_role: str) -> dict[s
         return {"NAME": DATABASE, "USER": embedded_role, "PORT": str(PORT), "OPTIONS": options}
     try:
         target: dict[str, Any] = environ.Env.db_url_config(url)
-    except (ValueError, ImproperlyConfigured):
+    except (ValueError, TypeError, ImproperlyConfigured):
         target = {}
     if "postgresql" not in target.get("ENGINE", "") or not target.get("NAME"):
         # The value itself may hold a password, so it is not repeated.

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from accounts.models import FormerUsername, User
+from accounts.models import ReservedUsername, User
 from tests.accounts.conftest import jobs, run_jobs, sign_in
 from tests.factories import PASSWORD, UserFactory
 
@@ -160,7 +160,7 @@ def test_a_duplicate_is_refused_in_json_too(owner: User, capsys: pytest.CaptureF
 def test_a_name_given_up_lately_is_refused(owner: User) -> None:
     owner.username = "renamed"
     owner.save()
-    assert FormerUsername.objects.count() == 1
+    assert ReservedUsername.objects.count() == 1
     assert refused("owner", "new@example.com") == "This username was given up recently and is not free yet."
 
 

@@ -14,6 +14,7 @@ from axes.utils import reset
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from accounts.hashers import BcryptHasher
 from accounts.models import User
@@ -338,3 +339,20 @@ def test_a_login_takes_few_queries(
 ) -> None:
     with django_assert_max_num_queries(20):
         assert sign_in(stranger, "owner").status_code == 302
+
+
+def test_failures_lock_outs_and_logins_are_one_log_line_each(stranger: Client, owner: User) -> None:
+    with capture_logs() as lines:
+        failures(stranger, 5, "OWNER")
+        sign_in(Client(REMOTE_ADDR="203.0.113.7"), "owner")
+    seen = [(line["event"], line.get("name"), line["address"]) for line in lines if line["event"].startswith("login.")]
+    assert seen[0] == ("login.failed", "owner", "127.0.0.1")
+    assert ("login.locked_out", "owner", "127.0.0.1") in seen
+    assert seen[-1] == ("login.succeeded", None, "203.0.113.7")
+
+
+def test_signing_out_leads_to_our_own_paths_only(stranger: Client, owner: User) -> None:
+    for path in ("/accounts/logout/", "/admin/logout/"):
+        stranger.force_login(owner)
+        response = stranger.post(f"{path}?next=http://testserver/somewhere")
+        assert response.get("Location", "/").startswith("/")

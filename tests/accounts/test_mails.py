@@ -52,6 +52,9 @@ def test_these_are_all_the_mails() -> None:
 
 @pytest.mark.parametrize(("name", "subject", "link"), [(name, *about) for name, about in MAILS.items()])
 def test_each_mail_is_whole(newcomer: User, name: str, subject: str, link: str) -> None:
+    if name == "address_known":
+        User.objects.filter(pk=newcomer.pk).update(email_verified_at=timezone.now())
+        newcomer.refresh_from_db()
     message = sent(name, newcomer)
     assert (message.subject, message.to) == (subject, ["jane@example.com"])
     assert message.from_email == project_settings.DEFAULT_FROM_EMAIL
@@ -70,21 +73,18 @@ def test_each_mail_is_whole(newcomer: User, name: str, subject: str, link: str) 
 
 
 @pytest.mark.parametrize("name", MAILS)
-def test_what_people_call_themselves_is_text_in_html_and_untouched_in_text(newcomer: User, name: str) -> None:
-    User.objects.filter(pk=newcomer.pk).update(full_name="<b>O'Hara & Söhne</b>")
+def test_no_mail_carries_text_of_a_strangers_choice(newcomer: User, name: str) -> None:
+    User.objects.filter(pk=newcomer.pk).update(full_name="<b>You have won: visit evil.example</b>")
     newcomer.refresh_from_db()
     message = sent(name, newcomer)
-    assert "<b>" not in html_of(message)
-    if name != "verify_email":  # which greets by username: a stranger could have typed the rest
-        assert "Hello <b>O'Hara & Söhne</b>," in message.body
-        assert "&lt;b&gt;O&#x27;Hara &amp; Söhne&lt;/b&gt;" in html_of(message)
+    assert "evil.example" not in str(message.body) + html_of(message)
+    assert message.body.startswith("Hello jane,\n\n")
 
 
-def test_the_mail_to_an_unproven_address_carries_no_text_of_a_strangers_choice(newcomer: User) -> None:
-    User.objects.filter(pk=newcomer.pk).update(full_name="You have won: visit evil.example")
+def test_who_signs_up_again_before_confirming_gets_the_link_again(newcomer: User) -> None:
+    User.objects.filter(pk=newcomer.pk).update(email_verified_at=None)
     newcomer.refresh_from_db()
-    message = sent("verify_email", newcomer)
-    assert "evil.example" not in message.body + html_of(message)
+    assert sent("address_known", newcomer).subject == "Confirm your e-mail address"
 
 
 @pytest.mark.parametrize("name", MAILS)

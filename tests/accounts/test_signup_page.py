@@ -221,7 +221,7 @@ def test_a_door_that_is_not_open_says_so(stranger: Client, settings: Any, mode: 
         services.sign_up(services.SignUp(username="jane", email="j@example.com", password=PASSWORD, browser=""))
 
 
-def test_only_listed_domains_may_sign_up(stranger: Client, settings: Any) -> None:
+def test_only_listed_domains_may_send(stranger: Client, settings: Any) -> None:
     settings.SIGNUP_EMAIL_DOMAINS = ["example.org"]
     refused = send(stranger)
     assert (refused.status_code, codes(refused.context["form"], "email")) == (422, ["email_domain"])
@@ -379,3 +379,26 @@ def test_a_fault_after_the_insert_leaves_no_half_account(
     assert response.status_code == 500
     assert not User.objects.exists()
     assert "user.created" not in [line["event"] for line in lines]
+
+
+def test_nobody_learns_from_the_name_whether_the_address_was_known(owner: User, stranger: Client) -> None:
+    """After a signup with a known address its name is as taken as after one with a new address."""
+    assert send(stranger, username="probe.one", email=owner.email).status_code == 303
+    assert send(Client(), username="probe.two", email="new@example.com").status_code == 303
+    for name in ("probe.one", "probe.two", "PROBE.ONE", "PROBE.TWO"):
+        response = send(Client(), username=name, email="third@example.com")
+        assert (response.status_code, codes(response.context["form"], "username")) == (422, ["username_taken"])
+    assert send(Client(), username="pr0be.one", email="third@example.com").status_code == (
+        send(Client(), username="pr0be.two", email="third@example.com").status_code
+    )
+
+
+def test_a_double_click_with_a_known_address_is_answered_twice_and_mailed_once(owner: User, stranger: Client) -> None:
+    answers = [send(stranger, username="probe", email=owner.email) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert len(jobs()) == 1
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "escape \x1b[31m", "turn \u202e around"])
+def test_a_full_name_is_one_plain_line(stranger: Client, name: str) -> None:
+    assert codes(send(stranger, full_name=name).context["form"], "full_name") == ["control_characters"]

@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.utils import timezone
 
 from accounts import services
 from accounts.errors import MESSAGES, AccountError
-from accounts.models import FormerUsername, User
+from accounts.models import ReservedUsername, User
 from config.admin import CappedPaginator
 from tests.accounts.conftest import codes, jobs, link_in, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD, UserFactory
@@ -209,7 +210,7 @@ def test_a_bad_field_is_explained_beside_it(
     admins_browser: Client, owner: User, changes: dict[str, str], field: str, expected: list[str]
 ) -> None:
     tomorrow = timezone.now() + timedelta(days=1)
-    FormerUsername.objects.create(username_canonical="former", holder=owner, reserved_until=tomorrow)
+    ReservedUsername.objects.create(username_canonical="former", holder=owner, reserved_until=tomorrow)
     response = admins_browser.post(ADD, FORM | changes)
     assert response.status_code == 200
     form = response.context["adminform"].form
@@ -277,7 +278,7 @@ def test_an_edit_is_saved_and_a_rename_keeps_the_old_name(admins_browser: Client
     assert (response.status_code, response["Location"]) == (302, LIST)
     owner.refresh_from_db()
     assert (owner.username, owner.username_canonical, owner.full_name) == ("Renamed", "renamed", "New Name")
-    former = FormerUsername.objects.get()
+    former = ReservedUsername.objects.get()
     assert (former.username_canonical, (former.reserved_until - timezone.now()).days) == ("owner", 6)
 
 
@@ -473,8 +474,68 @@ def test_a_bad_filter_is_no_server_error_for_an_action_either(calm_browser: Clie
     assert run_nothing(calm_browser, query).status_code < 500
 
 
-def test_a_filter_that_can_match_nothing_is_an_empty_list(calm_browser: Client) -> None:
-    assert calm_browser.get(f"{LIST}?login_count=99999999999999999999").status_code == 200
+@pytest.mark.parametrize(
+    "query", ["password__startswith=bcrypt", "signup_key__isnull=1", "groups__name=x", "login_count=1", "bio=x"]
+)
+def test_what_is_no_filter_of_the_list_cannot_be_asked_letter_by_letter(
+    calm_browser: Client, owner: User, query: str
+) -> None:
+    response = calm_browser.get(f"{LIST}?{query}")
+    assert (response.status_code, response["Location"]) == (302, LIST)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/admin/auth/group/?name__regex=[",
+        "/admin/axes/accessattempt/?username__regex=[",
+        "/admin/axes/accessattempt/?attempt_time__year=99999999999",
+        "/admin/django_tasks_database/dbtaskresult/?status__regex=[",
+        "/admin/r/1/nonsense/",
+        "/admin/r/99999999999999999999/1/",
+        "/admin/autocomplete/?term=x&app_label=accounts&model_name=user&field_name=nonsense",
+    ],
+)
+def test_no_other_address_of_the_admin_is_a_server_error(calm_browser: Client, address: str) -> None:
+    assert calm_browser.get(address).status_code < 500
+
+
+@pytest.mark.parametrize("selected", ["nonsense", "0", "x\0y", "1,2"])
+@pytest.mark.parametrize("listing", [LIST, "/admin/auth/group/", "/admin/axes/accessattempt/"])
+def test_a_forged_selection_is_no_server_error(calm_browser: Client, owner: User, listing: str, selected: str) -> None:
+    for action in ("deactivate", "delete_selected"):
+        form = {"action": action, "_selected_action": selected, "select_across": "0"}
+        assert calm_browser.post(listing, form).status_code < 500
+    owner.refresh_from_db()
+    assert owner.is_active
+
+
+def test_every_list_of_the_site_counts_with_a_cap() -> None:
+    assert {type(model_admin).paginator for model_admin in admin.site._registry.values()} == {CappedPaginator}
+
+
+def test_an_edit_does_not_undo_what_happened_since_the_form_was_read(
+    admins_browser: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = services.username_refusal
+
+    def change_meanwhile(user: User) -> AccountError | None:
+        User.objects.filter(pk=owner.pk).update(password="!changed", login_count=7)
+        return look(user)
+
+    monkeypatch.setattr(services, "username_refusal", change_meanwhile)
+    form = {"username": owner.username, "email": owner.email, "full_name": "Olive", "is_active": "on"}
+    assert admins_browser.post(f"{LIST}{owner.pk}/change/", form).status_code == 302
+    owner.refresh_from_db()
+    assert (owner.full_name, owner.password, owner.login_count) == ("Olive", "!changed", 7)
+
+
+def test_a_new_address_must_be_confirmed_before_the_next_login(admins_browser: Client, owner: User) -> None:
+    form = {"username": owner.username, "email": "new@example.com", "full_name": "", "is_active": "on"}
+    assert admins_browser.post(f"{LIST}{owner.pk}/change/", form).status_code == 302
+    owner.refresh_from_db()
+    assert (owner.email, owner.email_verified_at) == ("new@example.com", None)
+    assert jobs() == [("send_mail_to_user", ["verify_email", str(owner.pk)])]
 
 
 def test_no_object_id_or_form_is_a_server_error(calm_browser: Client, owner: User) -> None:
@@ -487,7 +548,7 @@ def test_no_object_id_or_form_is_a_server_error(calm_browser: Client, owner: Use
                 statuses[f"{method} {each[:20]} {page}"] = response.status_code
     for action in ("", "nonsense", "activate", "deactivate", "send_set_password_link", "delete_selected"):
         for selected in (["nonsense"], ["\0"], [""], [str(owner.pk)] * 2000, []):
-            form = {"action": action, "_selected_action": selected, "index": "x", "select_across": "maybe"}
+            form = {"action": action, "_selected_action": selected, "index": "x"}
             statuses[f"{action} {selected[:1]}"] = calm_browser.post(LIST, form).status_code
     for name in ("username", "email", "groups", "user_permissions", "id", "_continue", "_saveasnew"):
         for value in ("\0", "x" * 70_000, "\ud83d".encode("utf-8", "replace").decode(), "99999999999999999999"):

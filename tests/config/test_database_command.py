@@ -205,6 +205,7 @@ def test_production_refuses_a_server_that_can_lose_acknowledged_commits(manage: 
         "BASE_URL": "https://gatehouse.example",
         "EMAIL_URL": "smtp://localhost",
         "BCRYPT_ROUNDS": "12",
+        "TRUSTED_PROXIES": "1",
     }
     refused = manage("migrate", "-v0", **production)
     assert refused.returncode == 1

@@ -54,8 +54,8 @@ def test_third_party_lines_are_one_line_too(log_lines: list[str]) -> None:
 
 
 def test_a_refused_row_is_withheld_from_a_traceback(log_lines: list[str]) -> None:
-    error = ValueError("violates check\nDETAIL:  Failing row contains (1, anna, bcrypt_sha256$abc).\n")
+    error = ValueError("violates check\nDETAIL:  Failing row contains (1, two\nlines, bcrypt_sha256$abc).\n")
     log.error("event", exc_info=error)
     (line,) = [json.loads(line) for line in log_lines]
     assert "bcrypt" not in line["exception"]
-    assert "Failing row withheld." in line["exception"]
+    assert "Failing row contains withheld" in line["exception"]

@@ -16,6 +16,7 @@ PRODUCTION = {
     "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR",
     "BASE_URL": "https://accounts.example.com",
     "EMAIL_URL": "smtp+tls://user:word@mail.example.com:587",
+    "TRUSTED_PROXIES": "1",
 }
 
 
@@ -42,7 +43,7 @@ def test_nothing_set_names_everything_that_is_missing() -> None:
     ]
 
 
-def test_production_starts_with_the_four_required_variables() -> None:
+def test_production_starts_with_the_five_required_variables() -> None:
     assert start(PRODUCTION).returncode == 0
 
 
@@ -59,6 +60,14 @@ def test_production_starts_with_the_four_required_variables() -> None:
         ("BASE_URL", "http://accounts.example.com"),
         ("BASE_URL", "accounts.example.com"),
         ("BASE_URL", "https://accounts.example.com/path"),
+        ("BASE_URL", "https://["),
+        ("BASE_URL", "https://accounts.example.com:99999"),
+        ("BASE_URL", "https://user:word@accounts.example.com"),
+        ("BASE_URL", "https://accounts.example.com#top"),
+        ("SECRET_KEY_FALLBACKS", "abc"),
+        ("ALLOWED_HOSTS", ".com"),
+        ("EMAIL_URL", "smtp://"),
+        ("TRUSTED_PROXIES", "0"),
         ("ENVIRONMENT", "staging"),
         ("PORT", "0"),
         ("PORT", "eight"),

@@ -105,7 +105,7 @@ def test_the_database_keeps_the_name_from_newcomers_whom_no_form_has_checked() -
         old = f"oldname{number}"
         holder = User.objects.create_user(old, f"holder@{old}.example")
         holder.username = f"newname{number}"
-        rename = partial(services.save_user, holder, acting_user=administrator)
+        rename = partial(services.save_user, holder, changed=["username"], acting_user=administrator)
         newcomers = [partial(services.sign_up, newcomer(old, f"newcomer{each}@{old}.example")) for each in range(8)]
         actions: list[Callable[[], object]] = [rename, *newcomers]
         renamed, *refused = at_once([partial(code_of_refusal, act) for act in actions])

@@ -56,6 +56,9 @@ class Command(BaseCommand):
                 user.set_password(password)
             services.add_user(user, acting_user=None)
         except ValidationError as error:
+            if options["json"]:
+                self.stdout.write(json.dumps({"error": "invalid", "messages": error.messages}, indent=2))
+                raise SystemExit(1) from error
             raise CommandError(" ".join(error.messages)) from error
         except AccountError as refusal:
             self._print_existing(user, refusal, options["json"])

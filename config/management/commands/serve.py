@@ -24,7 +24,9 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # migrate runs them, once the database is up
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--demo", action="store_true", help="on an empty database, add an administrator")
+        parser.add_argument(
+            "--demo", action="store_true", help="in development, on an empty database, add an administrator"
+        )
         parser.add_argument("--reload", action="store_true", help="restart on a change of the code")
 
     def handle(self, *args: Any, demo: bool, reload: bool, **options: Any) -> None:
@@ -32,7 +34,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
         if not settings.DEBUG:
             assets.collect()
-        link = self._demo_link() if demo else None
+        link = self._demo_link() if demo and settings.DEVELOPMENT else None
         children = self._start()
         self._wait_until_listening(children)
         self._say_where(link)
@@ -104,7 +106,8 @@ class Command(BaseCommand):
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
         seen = _newest_change() if reload else 0.0
-        while not stopping and all(child.poll() is None for child in children):
+        # Under --reload, code that does not start waits for its next change instead of ending everything.
+        while not stopping and (reload or all(child.poll() is None for child in children)):
             time.sleep(0.2 if not reload else 1)
             if reload and (change := _newest_change()) > seen:
                 self.stdout.write("The code has changed: starting again.")

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from config import lifeline
+from config.checks import refuse_unfit_server
 from config.worker import Worker
 
 
@@ -19,6 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, interval: float, **options: Any) -> None:
         lifeline.hold()
+        refuse_unfit_server()
         worker = Worker(interval=max(0.05, interval), once=once)
         worker.configure_signals()
         worker.run()

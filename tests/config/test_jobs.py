@@ -1,0 +1,62 @@
+"""What the worker's schedule does with jobs that a dead worker left, and with old ones."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
+
+from accounts import jobs
+from config.worker import ABANDONED_AFTER, KEPT_FOR, MOST_ATTEMPTS, delay_before, forget_finished, requeue_abandoned
+
+pytestmark = pytest.mark.django_db
+
+
+def job(**columns: Any) -> Any:
+    jobs.send_mail_to_address.enqueue("password_reset", "somebody@example.com")
+    found = DBTaskResult.objects.order_by("-enqueued_at")[:1].get()
+    DBTaskResult.objects.filter(pk=found.pk).update(**columns)
+    return found
+
+
+def status_of(found: Any) -> str:
+    found.refresh_from_db()
+    return str(found.status)
+
+
+LONG_AGO = ABANDONED_AFTER + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "ago", "attempts", "after"),
+    [
+        ("RUNNING", LONG_AGO, 1, "READY"),  # its worker died while it ran
+        ("FAILED", LONG_AGO, 1, "READY"),  # its worker died before it could put it back
+        ("RUNNING", timedelta(minutes=1), 1, "RUNNING"),
+        ("FAILED", timedelta(seconds=1), 1, "FAILED"),
+        ("FAILED", LONG_AGO, MOST_ATTEMPTS, "FAILED"),  # given up
+        ("RUNNING", LONG_AGO, MOST_ATTEMPTS, "FAILED"),  # kills its workers
+        ("SUCCESSFUL", LONG_AGO, 1, "SUCCESSFUL"),
+    ],
+)
+def test_a_job_left_behind_is_queued_again(status: str, ago: timedelta, attempts: int, after: str) -> None:
+    then = timezone.now() - ago
+    found = job(status=status, started_at=then, finished_at=then, worker_ids=["worker"] * attempts)
+    assert requeue_abandoned() == (after == "READY")
+    assert status_of(found) == after
+
+
+def test_finished_jobs_are_forgotten_after_a_while_and_no_others() -> None:
+    old, recent = timezone.now() - KEPT_FOR - timedelta(hours=1), timezone.now() - KEPT_FOR + timedelta(hours=1)
+    job(status="SUCCESSFUL", finished_at=old)
+    kept = {job(status="SUCCESSFUL", finished_at=recent).pk, job().pk}
+    assert forget_finished() == 1
+    assert set(DBTaskResult.objects.values_list("pk", flat=True)) == kept
+
+
+def test_delays_triple_up_to_a_bound() -> None:
+    for attempt, seconds in ((2, 10), (3, 30), (4, 90), (20, 10_800)):
+        assert 0.8 * seconds <= delay_before(attempt) <= 1.2 * seconds
