@@ -20,6 +20,7 @@ from accounts.models import User
 from config.admin import LargeTableAdmin
 
 admin.site.login_form = StaffLoginForm
+HISTORY: Any = ["id", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
 
 
@@ -75,34 +76,13 @@ class UserAdmin(LargeTableAdmin):
     sortable_by = ("created_at",)  # type: ignore[assignment]  # the base has none
     search_fields = ["username"]  # shows the search box; get_search_results does the work
     search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
-    readonly_fields = [
-        "id",
-        "email_verified_at",
-        "last_login",
-        "login_count",
-        "created_at",
-        "updated_at",
-        "version",
-    ]
+    readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
     actions = ["activate", "deactivate", "send_set_password_link"]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
         (_("What they may do"), {"fields": RIGHTS}),
-        (
-            _("History"),
-            {
-                "fields": [
-                    "id",
-                    "email_verified_at",
-                    "last_login",
-                    "login_count",
-                    "created_at",
-                    "updated_at",
-                    "version",
-                ]
-            },
-        ),
+        (_("History"), {"fields": HISTORY}),
     ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
