@@ -18,6 +18,8 @@ def main() -> None:
         sys.exit(f"Gatehouse cannot start:\n{fault}")
     try:
         execute_from_command_line(sys.argv)
+    except EOFError:
+        sys.exit("This needs an answer on standard input. Nothing was changed.")
     except OperationalError as fault:
         if "--traceback" in sys.argv:
             raise

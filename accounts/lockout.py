@@ -38,6 +38,12 @@ def forget_failures(request: HttpRequest, user: User) -> None:
     AccessAttempt.objects.filter(username=name, ip_address=counted_address(request)).delete()
 
 
+def forget_all_failures(user: User) -> None:
+    """Forget what anybody tried with the user's name or address: who holds the mailbox has a new password now."""
+    names = [counted_name(None, {"username": name}) for name in (user.username, user.email)]
+    AccessAttempt.objects.filter(username__in=names).delete()
+
+
 def locked_out(
     request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None = None
 ) -> HttpResponse:

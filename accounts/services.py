@@ -22,7 +22,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts import identity, jobs, links
+from accounts import identity, jobs, links, lockout
 from accounts.errors import AccountError
 from accounts.models import ReservedUsername, User
 
@@ -268,6 +268,7 @@ def reset_password(user: User, token: str, password: str) -> None:
         current.password = user.password
         current.email_verified_at = current.email_verified_at or timezone.now()
         current.save(update_fields=["password", "email_verified_at"])
+        lockout.forget_all_failures(current)
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
     _log("user.password_reset", user)
 
@@ -305,12 +306,14 @@ def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int
 
 def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
     """Mail each active user a one-use link to choose a new password; returns how many."""
-    ids = list(users.filter(is_active=True, deleted_at=None).values_list("pk", flat=True))
+    active = list(users.filter(is_active=True, deleted_at=None))
     with transaction.atomic():
-        for user_id in ids:
-            jobs.send_mail_to_user.enqueue("set_password", str(user_id))
-    log.info("users.set_password_links", count=len(ids), by=str(acting_user.pk))
-    return len(ids)
+        for user in active:
+            # "An account was made for you" is for those who have never had a password.
+            mail = "password_reset" if user.has_usable_password() else "set_password"
+            jobs.send_mail_to_user.enqueue(mail, str(user.pk))
+            _log("user.set_password_link_sent", user, by=str(acting_user.pk))
+    return len(active)
 
 
 def count_login(user: User) -> None:

@@ -10,6 +10,7 @@ import logging
 import logging.config
 import re
 import sys
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -54,6 +55,9 @@ def _without_address(_logger: WrappedLogger, _method: str, event: EventDict) -> 
         event["event"] = str(event["event"]).split(": ")[0]  # it says "reason: path"
         event["status"] = getattr(record, "status_code", None)
         event["route"] = match.route if match else None
+        if event["status"] == HTTPStatus.SERVICE_UNAVAILABLE and (failure := event.pop("exc_info", None)):
+            # During an outage every request fails in the same way: the reason is enough.
+            event["error"] = str(failure[1]).split("\n")[0]
     return event
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from urllib.parse import urljoin
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control
 
@@ -50,15 +51,31 @@ class RequestIdMiddleware:
     @staticmethod
     def _log(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
         match = request.resolver_match
-        log.info(
+        is_static = match is None and request.path.startswith(settings.STATIC_URL)
+        log.log(
+            logging.DEBUG if is_static else logging.INFO,
             "request",
             method=request.method,
             # The route, not the address: addresses carry tokens and a stranger's text.
             route=match.route if match else None,
-            status=response.status_code,
+            status=int(response.status_code),
             milliseconds=round(seconds * 1000, 1),
             address=client_address(request),
         )
+
+
+class HeadMiddleware:
+    """Answer HEAD without a body (RFC 9110, section 9.3.2); Django leaves that to the server, which complains."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if request.method == "HEAD" and isinstance(response, HttpResponse):
+            response["Content-Length"] = str(len(response.content))
+            response.content = b""
+        return response
 
 
 class SecurityHeadersMiddleware:

@@ -73,6 +73,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
     "config.middleware.WellFormedMiddleware",
     "django.middleware.security.SecurityMiddleware",

@@ -23,9 +23,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        if self.settings_dict["OPTIONS"].get("embedded"):
-            # Only a new connection looks at the server: a running one costs a few milliseconds here.
-            with deadline.charged():
-                embedded.ensure_running(deadline.remaining_seconds())
-            conn_params["host"] = embedded.socket_directory()
-        return super().get_new_connection(conn_params)
+        with deadline.greeting():
+            if self.settings_dict["OPTIONS"].get("embedded"):
+                # Only a new connection looks at the server: a running one costs a few milliseconds here.
+                with deadline.charged():
+                    embedded.ensure_running(deadline.remaining_seconds())
+                conn_params["host"] = embedded.socket_directory()
+            return super().get_new_connection(conn_params)
+
+    def is_usable(self) -> bool:
+        with deadline.greeting():
+            return bool(super().is_usable())

@@ -35,6 +35,10 @@ class Budget:
         self.seconds = seconds
 
 
+# While a server is known to be away, requests need not find out one by one, each holding a thread for its budget.
+AWAY_SECONDS = 1.0
+_away_until = float("-inf")
+
 _current: ContextVar[Budget | None] = ContextVar("database_budget", default=None)
 
 
@@ -58,7 +62,7 @@ def remaining_seconds() -> float | None:
 def charged() -> Iterator[Budget | None]:
     """Charge the block's time to the current budget; raises DeadlineExceeded when it is spent already."""
     budget = _current.get()
-    if budget is not None and budget.seconds <= 0:
+    if budget is not None and (budget.seconds <= 0 or monotonic() < _away_until):
         raise DeadlineExceeded(_TOO_LATE)
     started = monotonic()
     try:
@@ -66,6 +70,21 @@ def charged() -> Iterator[Budget | None]:
     finally:
         if budget is not None:
             budget.seconds -= monotonic() - started
+
+
+@contextlib.contextmanager
+def greeting() -> Iterator[None]:
+    """Mark a block that any healthy server answers at once: connecting, or trying a kept connection.
+
+    When it eats up the budget, the server is away, and this process does not ask it for a second.
+    """
+    global _away_until  # noqa: PLW0603 - one server, one fact, for all threads of the process
+    before = remaining_seconds()
+    try:
+        yield
+    finally:
+        if before and not remaining_seconds():
+            _away_until = monotonic() + AWAY_SECONDS
 
 
 def _wait(connection: extensions.connection) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.contrib.auth.tokens import default_token_generator
 from django.test import Client
 from django.utils import timezone
 
@@ -260,3 +261,13 @@ def test_the_link_is_built_on_the_configured_address_whatever_the_host(owner: Us
     (message,) = run_jobs()
     assert "https://accounts.example.org/accounts/password/reset/" in message.body
     assert "example.org:1" not in str(message.message())
+
+
+def test_a_reset_lifts_the_lock_that_others_brought_on(owner: User) -> None:
+    browser = Client()
+    for _ in range(6):
+        locked = sign_in(browser, owner.email, "wrong")
+    assert locked.status_code == 429
+    token = default_token_generator.make_token(owner)
+    services.reset_password(owner, token, "Another-Horse-8-Battery")
+    assert sign_in(browser, owner.email, "Another-Horse-8-Battery").status_code == 302

@@ -109,6 +109,19 @@ def test_when_even_the_page_fails_there_is_a_plain_line(visitor: Client, monkeyp
     assert response.content.decode() == f"500 Internal Server Error. Reference: {response['X-Request-ID']}\n"
 
 
+def test_an_outage_is_one_line_without_a_traceback(visitor: Client, log_lines: list[str]) -> None:
+    visitor.get("/broken-database/")
+    first, _request = [json.loads(line) for line in log_lines]
+    assert (first["status"], first["error"]) == (503, "could not connect to server")
+    assert "exception" not in first
+
+
+def test_head_is_the_page_without_its_body(visitor: Client) -> None:
+    page, head = visitor.get("/nowhere/"), visitor.head("/nowhere/")
+    assert (head.status_code, head.content) == (404, b"")
+    assert int(head["Content-Length"]) == len(page.content)
+
+
 def test_the_request_id_joins_header_log_line_and_page(visitor: Client, log_lines: list[str]) -> None:
     response = visitor.get("/bug/a-secret-token/")
     lines = [json.loads(line) for line in log_lines]

@@ -22,6 +22,7 @@ from tests.live import (
     Database,
     OpenForm,
     Site,
+    at_once,
     half_accounts,
     manage,
     migrate,
@@ -177,6 +178,22 @@ def test_a_frozen_database_costs_a_page_three_seconds_and_the_probes_none(site: 
     assert signup.send().status == 303
     assert database.value("SELECT count(*) FROM accounts_user WHERE username = 'frozen'") == 1
     database.rows("DELETE FROM accounts_user WHERE username = 'frozen'")
+
+
+def test_a_frozen_database_does_not_make_requests_queue_behind_each_other(site: Site, database: Database) -> None:
+    """Forty at once are more than the site has threads: those that wait must not wait for each other's budget."""
+
+    def ask() -> Answer:
+        browser = site.browser()
+        browser.cookies["sessionid"] = "0123456789abcdefghijklmnopqrstuv"
+        return browser.get("/accounts/profile/")
+
+    assert {answer.status for answer in at_once([ask] * 16)} == {302}  # many threads now keep a connection
+    with database.frozen():
+        answers = at_once([ask] * 40)
+    assert all(is_busy_page(answer) for answer in answers)
+    assert max(answer.seconds for answer in answers) < 3, sorted(answer.seconds for answer in answers)
+    wait_until(lambda: ask().status == 302, "the pages are back", seconds=10)
 
 
 @pytest.fixture(scope="module")

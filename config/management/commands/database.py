@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
+from psycopg2 import errorcodes
 
 from config.database import embedded, operations
 
@@ -99,7 +100,12 @@ class Command(BaseCommand):
             )
         if not yes and input(f"Delete everything in “{name}”? Type its name to go on: ").strip() != name:
             raise CommandError("Nothing was changed.")
-        operations.make_anew()
+        try:
+            operations.make_anew()
+        except OperationalError as error:
+            if getattr(error.__cause__, "pgcode", "") != errorcodes.OBJECT_IN_USE:
+                raise
+            raise CommandError("Somebody is connected to it. Stop Gatehouse first; nothing was changed.") from error
         self.stdout.write(f"“{name}” is empty, with this code's schema.")
 
     def _require_embedded(self, action: str) -> None:
