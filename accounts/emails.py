@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from accounts import links
-from accounts.models import User
+from accounts.models import Invitation, User
 
 log = structlog.get_logger("accounts.emails")
 
@@ -48,12 +48,30 @@ def send(mail: str, user: User) -> None:
         mail = "verify_email"  # "simply sign in" would be a dead end
     if mail == "verify_email" and user.email_verified_at is not None:
         return
-    context = {"user": user, "site_url": settings.BASE_URL, **MAILS[mail](user)}
+    _send(mail, user.email, {"user": user, **MAILS[mail](user)})
+    log.info("mail.sent", mail=mail, user=str(user.pk))
+
+
+def send_invitation(invitation: Invitation) -> None:
+    """Send an invitation to its address. Raises as `send` does."""
+    url = links.invitation_url(invitation, mailed=True)
+    _send("invitation", invitation.email, {"invitation": invitation, "url": url})
+    log.info("mail.sent", mail="invitation", invitation=str(invitation.pk))
+
+
+def send_invitation_asked(invitation: Invitation, inviter: User) -> None:
+    """Tell `inviter` that somebody stood before their expired invitation. Raises as `send` does."""
+    url = links.absolute(reverse("invitation_detail", args=[invitation.pk]))
+    _send("invitation_asked", inviter.email, {"user": inviter, "invitation": invitation, "url": url})
+    log.info("mail.sent", mail="invitation_asked", user=str(inviter.pk), invitation=str(invitation.pk))
+
+
+def _send(mail: str, address: str, about: dict[str, Any]) -> None:
+    context = {"site_url": settings.BASE_URL, **about}
     message = EmailMultiAlternatives(
         subject=render_to_string(f"emails/{mail}.subject.txt", context).strip(),
         body=render_to_string(f"emails/{mail}.txt", context),
-        to=[user.email],
+        to=[address],
     )
     message.attach_alternative(render_to_string(f"emails/{mail}.html", context), "text/html")
     message.send()
-    log.info("mail.sent", mail=mail, user=str(user.pk))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +17,29 @@ MESSAGES = {
     "email_taken": _("This e-mail address already belongs to an account."),
     "link_invalid": _("This link is not valid any more. Please ask for a new one."),
     "signup_closed": _("Sign-up is not open to everybody at the moment."),
+    "invitation_invalid": _("This invitation is not valid."),
+    "invitation_used": _("This invitation has been used."),
+    "invitation_expired": _("This invitation has expired."),
+    "invitation_revoked": _("This invitation was revoked. Please invite again."),
+    "invitation_followed": _("A newer invitation has taken the place of this one."),
+    "invitation_sent_recently": _(
+        "This invitation was sent a moment ago. Please wait a minute before sending it again."
+    ),
+    "invitation_other_address": _("This invitation is for another e-mail address."),
+    "role_above_own": _("You cannot hand out a role that may do more than you."),
+    "inviter_lost_authority": _("Whoever invited may not do so any more, so this invitation lets nobody in."),
+    "quota_of_inviter": _("You have sent as many invitations as one person may in a day. Please go on tomorrow."),
+    "quota_of_site": _("This site has sent as many invitations as it may in a day. Please go on tomorrow."),
+}
+
+# Those that are no matter of a form's field: status and template of their page.
+PAGES = {
+    "signup_closed": (HTTPStatus.FORBIDDEN, "accounts/signup_closed.html"),
+    "invitation_used": (HTTPStatus.GONE, "accounts/invitation_refused.html"),
+    "invitation_expired": (HTTPStatus.GONE, "accounts/invitation_refused.html"),
+    # A stranger cannot tell an unknown one from a revoked one, nor from one whose inviter lost the right.
+    "invitation_invalid": (HTTPStatus.NOT_FOUND, "accounts/invitation_refused.html"),
+    "inviter_lost_authority": (HTTPStatus.NOT_FOUND, "accounts/invitation_refused.html"),
 }
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth import password_validation
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from accounts import identity, services
-from accounts.models import User
+from accounts import identity, invitations, roles, services
+from accounts.errors import AccountError
+from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
 
 
@@ -57,9 +61,14 @@ class SignUpForm(forms.Form):
     )
     password = PasswordField(label=_("Password"), autocomplete="new-password")
 
-    def __init__(self, *args: Any, browser: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, browser: str, invitation: Invitation | None = None, **kwargs: Any) -> None:
         self.browser = browser
         super().__init__(*args, **kwargs)
+        if invitation is not None and invitation.email:
+            # The invited address comes from the row, whatever is posted.
+            self.fields["email"].disabled = True
+            self.fields["email"].help_text = _("Your invitation is for this address.")
+            self.initial["email"] = invitation.email
 
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
@@ -76,9 +85,9 @@ class SignUpForm(forms.Form):
                 self.add_error("password", error)
         return cleaned
 
-    def signup(self) -> services.SignUp:
-        """Return the valid form's content as the service takes it."""
-        return services.SignUp(**self.cleaned_data, browser=self.browser)
+    def signup(self, *, invitation: str = "") -> services.SignUp:
+        """Return the valid form's content as the service takes it; `invitation` is a link's token."""
+        return services.SignUp(**self.cleaned_data, browser=self.browser, invitation=invitation)
 
 
 class LoginForm(AuthenticationForm):
@@ -145,3 +154,100 @@ class ProfileForm(forms.ModelForm[User]):
             "bio": forms.Textarea(attrs={"rows": 4}),
             "avatar_url": forms.URLInput(attrs={"autocomplete": "photo"}),
         }
+
+
+class InviteForm(forms.ModelForm[Invitation]):
+    """Invite addresses by mail, or make a link for a domain or for whoever holds it; for the page and the admin."""
+
+    emails = forms.CharField(
+        label=_("E-mail addresses"),
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 3, "autocapitalize": "none", "spellcheck": "false"}),
+        help_text=_("One or several, each on a line of its own. Leave this empty to make a link."),
+    )
+    domain = forms.CharField(
+        label=_("Only for this e-mail domain"),
+        required=False,
+        max_length=253,
+        validators=[identity.validate_domain],
+        help_text=_("For a link: who uses it needs an address at this domain, like example.com."),
+    )
+    max_uses = forms.IntegerField(
+        label=_("How often the link may be used"), required=False, min_value=1, max_value=10_000, initial=1
+    )
+    days = forms.IntegerField(label=_("Days until it expires"), required=False, min_value=1, max_value=365)
+    roles = forms.ModelMultipleChoiceField(
+        label=_("Roles"),
+        queryset=Group.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Without a choice: Member."),
+    )
+    note = forms.CharField(
+        label=_("Personal note"),
+        required=False,
+        max_length=500,
+        validators=[identity.validate_one_line],
+        help_text=_("Optional. Shown in the mail and on the page."),
+    )
+
+    inviter: User
+
+    class Meta:
+        model = Invitation
+        fields = ["domain", "max_uses", "roles", "note"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["days"].initial = settings.INVITATION_DAYS
+        choice = cast("forms.ModelMultipleChoiceField[Group]", self.fields["roles"])
+        choice.queryset = roles.grantable(self.inviter)
+
+    @classmethod
+    def of(cls, inviter: User) -> type[InviteForm]:
+        """Return the form as `inviter` sees it."""
+        return type(cls.__name__, (cls,), {"inviter": inviter})
+
+    def clean_emails(self) -> list[str]:
+        """Return each address once; every bad one is named."""
+        given = re.split(r"[\s,;]+", self.cleaned_data["emails"].strip())
+        addresses = list({identity.canonical_email(email): email for email in given if email}.values())
+        refusals = [(email, invitations.address_refusal(email, acting_user=self.inviter)) for email in addresses]
+        errors = [_about(email, refusal) for email, refusal in refusals if refusal is not None]
+        if errors:
+            raise ValidationError(errors)
+        return addresses
+
+    def clean_max_uses(self) -> int:
+        return self.cleaned_data["max_uses"] or 1
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        if cleaned.get("emails"):
+            if cleaned.get("domain"):
+                self.add_error("domain", ValidationError(_("Choose addresses or a domain, not both."), code="both"))
+            if cleaned.get("max_uses", 1) > 1:
+                text = _("An invitation to an address can be used once.")
+                self.add_error("max_uses", ValidationError(text, code="address_once"))
+        return cleaned
+
+    def invite(self) -> list[Invitation]:
+        """Do what the valid form says. Raises AccountError as `invitations.invite_addresses` does."""
+        cleaned = self.cleaned_data
+        terms = invitations.Terms(
+            domain=cleaned["domain"],
+            max_uses=cleaned["max_uses"],
+            days=cleaned["days"] or settings.INVITATION_DAYS,
+            roles=list(cleaned["roles"]),
+            note=cleaned["note"],
+        )
+        if cleaned["emails"]:
+            return invitations.invite_addresses(cleaned["emails"], terms, acting_user=self.inviter)
+        return invitations.make_links(1, terms, acting_user=self.inviter)
+
+
+def _about(email: str, refusal: ValidationError | AccountError) -> ValidationError:
+    error = refusal.as_validation_error() if isinstance(refusal, AccountError) else refusal
+    text = _("%(email)s: %(fault)s")
+    return ValidationError(text, code="email_refused", params={"email": email, "fault": " ".join(error.messages)})

@@ -161,7 +161,13 @@ _ascii_local_part = RegexValidator(
 _well_formed = EmailValidator(_("Enter a valid e-mail address, like name@example.com."), "email_invalid", allowlist=[])
 
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold `text`; an argument in another encoding arrives as lone surrogates."""
+    return not _UNSTORABLE.search(text)
 
 
 def validate_one_line(text: str) -> None:
@@ -181,6 +187,19 @@ def validate_email_address(email: str) -> None:
         raise ValidationError(_well_formed.message, code="email_invalid")
     if len(canonical_email(email)) > LONGEST_EMAIL:
         raise ValidationError(_("Enter a shorter e-mail address."), code="email_invalid")
+
+
+def canonical_domain(domain: str) -> str:
+    """Return an e-mail domain as it stands behind the @ of a canonical address."""
+    return _ascii_domain(domain.strip().removeprefix("@"))
+
+
+def validate_domain(domain: str) -> None:
+    """Raise ValidationError (code ``domain_invalid``) unless `domain` can stand behind the @ of an address."""
+    try:
+        validate_email_address(f"somebody@{canonical_domain(domain)}")
+    except ValidationError as error:
+        raise ValidationError(_("Enter a domain, like example.com."), code="domain_invalid") from error
 
 
 def validate_email_domain(email: str) -> None:

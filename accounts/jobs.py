@@ -10,7 +10,7 @@ from __future__ import annotations
 from django_tasks import task
 
 from accounts import emails, identity
-from accounts.models import User
+from accounts.models import Invitation, User
 
 
 @task()
@@ -19,6 +19,29 @@ def send_mail_to_user(mail: str, user_id: str) -> None:
     user = User.objects.filter(pk=user_id, deleted_at=None).first()
     if user is not None:
         emails.send(mail, user)
+
+
+@task()
+def send_invitation(invitation_id: str) -> None:
+    """Mail an invitation that is still open to its address, and note whether it could be delivered."""
+    found = Invitation.objects.filter(pk=invitation_id)
+    invitation = found.first()
+    if invitation is None or invitation.state != Invitation.State.OPEN:
+        return
+    try:
+        emails.send_invitation(invitation)
+    except Exception:
+        found.update(delivery=Invitation.Delivery.FAILED)
+        raise  # the worker tries again, later and later
+    found.update(delivery=Invitation.Delivery.DELIVERED)
+
+
+@task()
+def send_invitation_asked(invitation_id: str) -> None:
+    """Tell whoever invited that a new invitation is wished for in place of an expired one."""
+    invitation = Invitation.objects.select_related("invited_by").get(pk=invitation_id)
+    if invitation.invited_by is not None:
+        emails.send_invitation_asked(invitation, invitation.invited_by)
 
 
 @task()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from uuid import UUID
+
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
 from django.core import signing
@@ -9,9 +13,10 @@ from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
-from accounts.models import User
+from accounts.models import Invitation, User
 
 _VERIFY_SALT = "accounts.verify-email"
+_INVITATION_SALT = "accounts.invitation"
 
 
 def absolute(path: str) -> str:
@@ -44,3 +49,33 @@ def set_password_url(user: User) -> str:
     uid = urlsafe_base64_encode(force_bytes(user.pk))
     token = default_token_generator.make_token(user)
     return absolute(reverse("password_reset_confirm", args=[uid, token]))
+
+
+@dataclass(frozen=True)
+class InvitationToken:
+    """What an invitation's link says; `mailed` tells that it was made for a mail and shown to nobody else."""
+
+    invitation_id: UUID
+    nonce: UUID
+    mailed: bool
+
+
+def invitation_url(invitation: Invitation, *, mailed: bool) -> str:
+    """Return the link of `invitation`; the same one each time, until its nonce is replaced."""
+    packed = invitation.id.bytes + invitation.nonce.bytes + bytes([mailed])
+    token = _invitation_signer().sign(urlsafe_b64encode(packed).decode())
+    return absolute(reverse("invitation_link", args=[token]))
+
+
+def read_invitation_token(token: str) -> InvitationToken | None:
+    """Return what a token that we signed says, else None. Whether its invitation still stands is not asked here."""
+    try:
+        packed = urlsafe_b64decode(_invitation_signer().unsign(token))
+    except signing.BadSignature:
+        return None
+    return InvitationToken(UUID(bytes=packed[:16]), UUID(bytes=packed[16:32]), bool(packed[32]))
+
+
+def _invitation_signer() -> signing.Signer:
+    """HMAC-SHA-256 with a key of its own, which Django derives from SECRET_KEY and the salt."""
+    return signing.Signer(salt=_INVITATION_SALT, sep=".", algorithm="sha256")

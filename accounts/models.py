@@ -10,11 +10,13 @@ from typing import Any
 from django.contrib.auth import password_validation
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.hashers import check_password, make_password
-from django.contrib.auth.models import PermissionsMixin
-from django.core.validators import URLValidator
+from django.contrib.auth.models import Group, PermissionsMixin
+from django.core.validators import MaxValueValidator, MinValueValidator, URLValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import identity
@@ -53,6 +55,8 @@ class UserManager(BaseUserManager["User"]):
 
     def by_login_name(self, name: str) -> User | None:
         """Return the user with this username or e-mail address, in any spelling, or None."""
+        if not identity.is_storable(name):
+            return None
         if "@" in name:  # no username has one
             return self.filter(email_canonical=identity.canonical_email(name)).first()
         return self.filter(username_canonical=identity.canonical_username(name)).first()
@@ -204,6 +208,166 @@ def _with_derived(names: set[str]) -> set[str]:
     fields = User._meta.concrete_fields  # noqa: SLF001 - documented by Django as its public model API
     derived = [field for field in fields if isinstance(field, DerivedTextField)]
     return names | {field.name for field in derived if field.source in names}
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def in_state(self, state: str) -> InvitationQuerySet:
+        """Return those that are open, used, expired or revoked at this moment."""
+        return self.filter(Q(("state_now", state)))
+
+
+class InvitationManager(models.Manager["Invitation"]):
+    """Every row it finds knows its state at that moment, by the database's clock."""
+
+    def get_queryset(self) -> InvitationQuerySet:
+        state = Case(
+            When(revoked_at__isnull=False, then=Value("revoked")),
+            When(uses__gte=F("max_uses"), then=Value("used")),
+            When(Q(lapsed_at__isnull=False) | Q(expires_at__lte=Now()), then=Value("expired")),
+            default=Value("open"),
+        )
+        return InvitationQuerySet(self.model, using=self._db).annotate(state_now=state)
+
+    def in_state(self, state: str) -> InvitationQuerySet:
+        return self.get_queryset().in_state(state)
+
+
+class Invitation(models.Model):
+    """A way in for one address, for a domain, or for whoever holds the link.
+
+    Its link is made of `id` and `nonce`, signed (see `links`): nothing in the row opens anything. Rows are kept,
+    so that who invited whom stays readable; `uses` only ever changes by the conditional update of `invitations`.
+    """
+
+    class Delivery(models.TextChoices):
+        BY_HAND = "", _("handed over as a link")
+        QUEUED = "queued", _("on its way")
+        DELIVERED = "delivered", _("delivered")
+        FAILED = "failed", _("not delivered")
+
+    class State(models.TextChoices):
+        OPEN = "open", _("open")
+        USED = "used", _("used")
+        EXPIRED = "expired", _("expired")
+        REVOKED = "revoked", _("revoked")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    nonce = models.UUIDField(default=uuid.uuid4, editable=False)
+    email = models.CharField(
+        _("e-mail address"),
+        max_length=identity.LONGEST_EMAIL,
+        blank=True,
+        validators=[identity.validate_email_address],
+        help_text=_("Whom we send it to. Only this address can use it, once."),
+    )
+    email_canonical = DerivedTextField(source="email", derive=identity.canonical_email)
+    domain = models.CharField(
+        _("e-mail domain"),
+        max_length=253,
+        blank=True,
+        validators=[identity.validate_domain],
+        help_text=_("Or: a link for everybody with an address at this domain, like example.com."),
+    )
+    max_uses = models.PositiveIntegerField(
+        _("number of uses"), default=1, validators=[MinValueValidator(1), MaxValueValidator(10_000)]
+    )
+    uses = models.PositiveIntegerField(_("used"), default=0, editable=False)
+    roles = models.ManyToManyField(
+        Group, verbose_name=_("roles"), blank=True, related_name="+", help_text=_("What the invited person may do.")
+    )
+    note = models.CharField(
+        _("personal note"),
+        max_length=500,
+        blank=True,
+        validators=[identity.validate_one_line],
+        help_text=_("Shown in the mail and on the page."),
+    )
+    invited_by = models.ForeignKey(
+        User,
+        verbose_name=_("invited by"),
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        db_index=False,
+        related_name="invitations",
+    )
+    invited_by_name = models.CharField(_("inviter's name"), max_length=200, editable=False)
+    # Without an inviter and not from a command: the inviter was deleted, and with them what they could grant.
+    from_command = models.BooleanField(_("made by a command"), default=False, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    lifetime_days = models.PositiveSmallIntegerField(
+        _("days it is open"), validators=[MinValueValidator(1), MaxValueValidator(365)], editable=False
+    )
+    expires_at = models.DateTimeField(_("expires"), editable=False)
+    delivery = models.CharField(
+        _("delivery"), max_length=10, choices=Delivery.choices, default=Delivery.BY_HAND, blank=True, editable=False
+    )
+    sent_at = models.DateTimeField(_("last sent"), null=True, editable=False)
+    asked_at = models.DateTimeField(_("new one asked for"), null=True, editable=False)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, editable=False)
+    lapsed_at = models.DateTimeField(_("followed by a newer one"), null=True, editable=False)
+
+    objects = InvitationManager()
+
+    class Meta:
+        verbose_name = _("invitation")
+        verbose_name_plural = _("invitations")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(uses__gte=0, uses__lte=F("max_uses"), max_uses__gte=1), name="accounts_invitation_uses"
+            ),
+            models.CheckConstraint(condition=Q(email="") | Q(domain=""), name="accounts_invitation_one_binding"),
+            models.CheckConstraint(condition=Q(email="") | Q(max_uses=1), name="accounts_invitation_one_address"),
+            models.UniqueConstraint(
+                fields=["email_canonical"],
+                # An expired row stays open here until a newer one follows it (`lapsed_at`): an index knows no clock.
+                condition=~Q(email_canonical="") & Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses")),
+                name="accounts_invitation_one_open",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="accounts_invitation_created"),
+            models.Index(fields=["invited_by", "created_at"], name="accounts_invitation_inviter"),
+            models.Index(fields=["email_canonical"], name="accounts_invitation_email", opclasses=["text_pattern_ops"]),
+            # The few that the admin's filters look for among millions.
+            models.Index(
+                fields=["id"],
+                name="accounts_invitation_unused",
+                condition=Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses")),
+            ),
+            models.Index(fields=["id"], name="accounts_invitation_revoked", condition=Q(revoked_at__isnull=False)),
+            models.Index(fields=["id"], name="accounts_invitation_failed", condition=Q(delivery="failed")),
+        ]
+
+    def __str__(self) -> str:
+        return self.email or (f"@{self.domain}" if self.domain else gettext("Link"))
+
+    def __repr__(self) -> str:
+        return f"<Invitation {self.pk} {self.uses}/{self.max_uses}>"
+
+    @property
+    def state(self) -> str:
+        """One of `State`, as it was when the row was read from the database."""
+        return str(self.__dict__["state_now"])
+
+    def get_state_display(self) -> str:
+        return str(self.State(self.state).label)
+
+
+class Redemption(models.Model):
+    """Who came in by which invitation."""
+
+    invitation = models.ForeignKey(Invitation, on_delete=models.PROTECT, related_name="redemptions")
+    user = models.OneToOneField(User, on_delete=models.SET_NULL, null=True, related_name="redemption")
+    username = models.CharField(_("username"), max_length=identity.LONGEST_USERNAME)
+    redeemed_at = models.DateTimeField(_("redeemed"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("redemption")
+        verbose_name_plural = _("redemptions")
+
+    def __str__(self) -> str:
+        return self.username
 
 
 class ReservedUsername(models.Model):

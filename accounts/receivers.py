@@ -7,9 +7,10 @@ from typing import Any
 import structlog
 from axes.signals import user_locked_out
 from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.db.models.signals import post_migrate
 from django.http import HttpRequest
 
-from accounts import lockout, services
+from accounts import lockout, roles, services
 from accounts.models import User
 
 log = structlog.get_logger("accounts.login")
@@ -21,6 +22,7 @@ def connect() -> None:
     user_logged_in.connect(_logged_in, dispatch_uid="accounts.logged_in")
     user_login_failed.connect(_login_failed, dispatch_uid="accounts.login_failed")
     user_locked_out.connect(_locked_out, dispatch_uid="accounts.locked_out")
+    post_migrate.connect(roles.write_roles, sender=roles.last_app(), dispatch_uid="accounts.write_roles")
 
 
 def _logged_in(sender: type[User], request: HttpRequest, user: User, **kwargs: Any) -> None:

@@ -22,7 +22,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts import identity, jobs, links, lockout
+from accounts import identity, invitations, jobs, links, lockout, roles
 from accounts.errors import AccountError
 from accounts.models import ReservedUsername, User
 
@@ -52,13 +52,17 @@ class SignUpOutcome(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class SignUp:
-    """A signup form's content; `browser` is a secret that only the browser it came from holds."""
+    """A signup form's content; `browser` is a secret that only the browser it came from holds.
+
+    `invitation` is the token of an invitation's link, or "".
+    """
 
     username: str
     email: str
     password: str
     full_name: str = ""
     browser: str
+    invitation: str = ""
 
     @property
     def key(self) -> uuid.UUID:
@@ -68,12 +72,12 @@ class SignUp:
 
 
 def sign_up(signup: SignUp) -> SignUpOutcome:
-    """Let a stranger in: one user and the mail to verify the address, or nothing at all.
+    """Let a stranger in: one user with roles, one use of the invitation, the mail to verify the address; or nothing.
 
     Raises AccountError (``signup_closed``, ``username_taken``, ``username_look_alike``,
-    ``username_retired``) and ValidationError (shape, password policy).
+    ``username_retired``, ``invitation_*``, ``inviter_lost_authority``) and ValidationError (shape, password policy).
     """
-    if settings.SIGNUP_MODE != "open":
+    if settings.SIGNUP_MODE == "closed" or (settings.SIGNUP_MODE == "invite" and not signup.invitation):
         raise AccountError("signup_closed")
     user = User(username=signup.username, email=signup.email, full_name=signup.full_name)
     user.signup_key = signup.key
@@ -81,11 +85,25 @@ def sign_up(signup: SignUp) -> SignUpOutcome:
     user.set_password(signup.password)  # the slow part, so before the transaction
     try:
         with refusals(), transaction.atomic(durable=True):
-            _insert(user)
-            jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
+            # Lock order: invitation, then user.
+            use = invitations.take_use(signup.invitation, email=user.email) if signup.invitation else None
+            _let_in(user, use)
     except AccountError as refusal:
         return _explain_refused_signup(user, refusal)
     return SignUpOutcome.CREATED
+
+
+def _let_in(user: User, use: invitations.Use | None) -> None:
+    """Insert a newcomer with roles, and note the invitation; an address that it was mailed to needs no other mail."""
+    granted = use.roles if use else []
+    user.is_staff = roles.is_staff_role(granted)
+    user.email_verified_at = timezone.now() if use and use.proves_address else None
+    _insert(user)
+    roles.give(user, granted)
+    if use:
+        invitations.record_redemption(use.invitation, user)
+    if user.email_verified_at is None:
+        jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
 
 
 def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
@@ -120,6 +138,7 @@ def add_user(user: User, *, acting_user: User | None) -> None:
         user.set_password(None)
     with refusals(), transaction.atomic():
         _insert(user)
+        roles.give(user, [])
         if not user.has_usable_password():
             jobs.send_mail_to_user.enqueue("set_password", str(user.pk))
     _log("user.added", user, by=str(acting_user.pk) if acting_user else "command")

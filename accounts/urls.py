@@ -3,10 +3,25 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import views
+from accounts import invitation_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
+    path("invitation/", invitation_views.invitation, name="invitation"),
+    path("invitation/ask/", invitation_views.ask_for_invitation, name="ask_for_invitation"),
+    path("invitation/<str:token>/", invitation_views.invitation_link, name="invitation_link"),
+    path("invitations/", invitation_views.invitation_list, name="invitation_list"),
+    path("invitations/<uuid:invitation_id>/", invitation_views.invitation_detail, name="invitation_detail"),
+    path("invitations/<uuid:invitation_id>/link/", invitation_views.invitation_show, name="invitation_show"),
+    *(
+        path(
+            f"invitations/<uuid:invitation_id>/{action}/",
+            invitation_views.invitation_action,
+            {"action": action},
+            name=f"invitation_{action}",
+        )
+        for action in invitation_views.ACTIONS
+    ),
     path("login/", views.Login.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("verify/", views.verify_email, name="verify_email"),

@@ -20,8 +20,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import links, services
-from accounts.errors import AccountError
+from accounts import invitations, links, services
+from accounts.errors import PAGES, AccountError
 from accounts.forms import (
     AddressForm,
     ChangePasswordForm,
@@ -31,7 +31,7 @@ from accounts.forms import (
     SignUpForm,
     password_rules,
 )
-from accounts.models import User
+from accounts.models import Invitation, User
 from config.middleware import is_own_path
 
 _VERIFY_TOKEN = "_verify_email_token"  # noqa: S105 - the name of a session entry
@@ -53,6 +53,12 @@ def form_status(form: BaseForm) -> HTTPStatus:
     return HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
 
 
+def refused(request: HttpRequest, refusal: AccountError, **about: Any) -> HttpResponse:
+    """Return the page of a refusal that has one of its own (`errors.PAGES`)."""
+    status, template = PAGES[refusal.code]
+    return render(request, template, {"code": refusal.code, **about}, status=status)
+
+
 def explained(form: BaseForm, refusal: AccountError) -> HTTPStatus:
     """Put a service's refusal where its field is and return the page's status."""
     form.add_error(refusal.field or None, refusal.as_validation_error())
@@ -71,20 +77,33 @@ def signup(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return SeeOther(reverse("profile"))
     if settings.SIGNUP_MODE != "open":
-        return render(request, "accounts/signup_closed.html", status=HTTPStatus.FORBIDDEN)
-    form = SignUpForm(request.POST if request.method == "POST" else None, browser=browser_secret(request))
+        return refused(request, AccountError("signup_closed"))
+    return signup_page(request)
+
+
+def signup_page(request: HttpRequest, invitation: Invitation | None = None, token: str = "") -> HttpResponse:
+    """Show the form, or let its sender in; with an invitation and the token of its link, or without."""
+    data = request.POST if request.method == "POST" else None
+    form = SignUpForm(data, browser=browser_secret(request), invitation=invitation)
     status = form_status(form)
     if form.is_bound and form.is_valid():
         try:
-            services.sign_up(form.signup())
+            services.sign_up(form.signup(invitation=token))
         except AccountError as refusal:
+            if refusal.code in PAGES:
+                return refused(request, refusal, invitation=invitation)
             status = explained(form, refusal)
         else:
             # The same answer for a new, a repeated and a known address (services.SignUpOutcome).
-            text = _("Almost done. We have sent a mail to %(email)s: open its link, then sign in.")
-            messages.success(request, text % {"email": form.cleaned_data["email"]})
+            if invitations.proves_address(token):
+                messages.success(request, _("Welcome. You can sign in now."))
+            else:
+                text = _("Almost done. We have sent a mail to %(email)s: open its link, then sign in.")
+                messages.success(request, text % {"email": form.cleaned_data["email"]})
             return SeeOther(reverse("login"))
-    context = {"form": form, "password_rules": password_rules()}
+    elif form.is_bound and invitation is not None and invitation.state != Invitation.State.OPEN:
+        return refused(request, AccountError(f"invitation_{invitation.state}"), invitation=invitation)
+    context = {"form": form, "password_rules": password_rules(), "invitation": invitation}
     return render(request, "accounts/signup.html", context, status=status)
 
 

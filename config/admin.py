@@ -116,5 +116,7 @@ class LargeTableAdmin(admin.ModelAdmin[Any]):
         return LargeTableChangeList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Filter by the fields in `list_filter` only: any other is a question, letter by letter, about a secret."""
-        return lookup.split("__")[0] in {item for item in self.list_filter if isinstance(item, str)}
+        """Filter by what `list_filter` offers only: any other is a question, letter by letter, about a secret."""
+        # A filter of our own bears a parameter instead of a field.
+        offered = {item if isinstance(item, str) else getattr(item, "parameter_name", "") for item in self.list_filter}
+        return lookup.split("__")[0] in offered

@@ -182,6 +182,9 @@ RESERVED_USERNAMES = env.words(
 )
 NAME_RESERVED_DAYS = env.integer("NAME_RESERVED_DAYS", 90, low=0, high=36500)
 EMAIL_VERIFICATION_HOURS = env.integer("EMAIL_VERIFICATION_HOURS", 72, low=1, high=720)
+INVITATION_DAYS = env.integer("INVITATION_DAYS", 14, low=1, high=365)
+INVITATIONS_PER_DAY = env.integer("INVITATIONS_PER_DAY", 50, low=0, high=1_000_000)
+INVITATIONS_PER_DAY_OF_SITE = env.integer("INVITATIONS_PER_DAY_OF_SITE", 1000, low=0, high=1_000_000)
 PASSWORD_RESET_TIMEOUT = 3600 * env.integer("PASSWORD_RESET_HOURS", 2, low=1, high=168)
 
 PASSWORD_POLICY = env.choice("PASSWORD_POLICY", ("composition", "nist"), "composition")

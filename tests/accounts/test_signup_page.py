@@ -325,7 +325,7 @@ def test_extra_fields_change_nothing(stranger: Client) -> None:
     assert user.pk != chosen
     assert (user.is_staff, user.is_superuser, user.is_active, user.email_verified_at) == (False, False, True, None)
     assert (user.version, user.look_alike_approved) == (1, False)
-    assert not user.groups.exists()
+    assert [group.name for group in user.groups.all()] == ["Member"]
     assert not user.user_permissions.exists()
 
 

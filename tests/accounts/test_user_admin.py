@@ -338,9 +338,11 @@ def test_other_staff_edit_people_but_hand_out_no_rights(supporter: Client, owner
     assert supporter.post(change_path(owner), form).status_code == 302
     assert User.objects.get(pk=owner.pk).full_name == "New"
     assert rights_of(owner) == (True, False, False, 0, 0)
-    again = {"is_staff": "on", "is_superuser": "on", "groups": str(Group.objects.get().pk)}
+    again = {"is_staff": "on", "is_superuser": "on", "groups": str(Group.objects.get(name="Everything").pk)}
     assert supporter.post(ADD, FORM | again).status_code == 302
-    assert rights_of(User.objects.get(username="Newcomer")) == (True, False, False, 0, 0)
+    newcomer = User.objects.get(username="Newcomer")
+    assert rights_of(newcomer) == (True, False, False, 1, 0)
+    assert newcomer.groups.get().name == "Member"
 
 
 def test_other_staff_do_not_edit_a_superuser(supporter: Client, administrator: User) -> None:

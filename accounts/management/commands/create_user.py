@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import sys
 from typing import Any
 
@@ -13,14 +12,11 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from accounts import links, services
+from accounts import identity, links, services
 from accounts.errors import MESSAGES, AccountError
 from accounts.models import User
 
 PASSWORD_VARIABLE = "GATEHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
-
-# Names and addresses have shapes that refuse them; an argument in another encoding arrives as lone surrogates.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Command(BaseCommand):
@@ -42,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if _UNSTORABLE.search(options["full_name"]):
+        if not identity.is_storable(options["full_name"]):
             raise CommandError("The full name holds characters that cannot be stored. Nothing was changed.")
         user = User(
             username=options["username"],

@@ -1,0 +1,349 @@
+"""What can happen to an invitation: made, sent, sent again, given a new link, revoked, used, asked for anew.
+
+As in `services`: one function per event, one transaction per function. `acting_user` None stands for whoever
+runs a command. Lock order is always invitation, then user.
+"""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts import identity, jobs, links, roles
+from accounts.errors import AccountError
+from accounts.models import Invitation, Redemption, User
+
+log = structlog.get_logger("accounts.invitations")
+
+PAUSE_BETWEEN_MAILS = timedelta(minutes=1)
+PAUSE_BETWEEN_QUESTIONS = timedelta(days=1)
+_COUNTING = 0x6A7E_0001  # the advisory lock under which invitations are counted and made
+
+State = Invitation.State
+Delivery = Invitation.Delivery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What an invitation gives: to a `domain` or ("") anybody, how often, for how many days, with which roles."""
+
+    domain: str = ""
+    max_uses: int = 1
+    days: int = 0  # 0: INVITATION_DAYS
+    roles: Collection[Group] = ()
+    note: str = ""
+
+
+def invite_addresses(emails: Sequence[str], terms: Terms, *, acting_user: User | None) -> list[Invitation]:
+    """Invite every address by mail, or none of them; returns an invitation for each, in order.
+
+    One that is open already is sent again instead, so that the same list can be sent twice. Raises
+    ValidationError (shape), AccountError (``role_above_own``, ``quota_*``, ``email_taken``).
+    """
+    _require_roles(terms.roles, acting_user)
+    with transaction.atomic():
+        _require_quota(len(emails), acting_user)
+        return [_invite_address(email, terms, acting_user) for email in emails]
+
+
+def make_links(count: int, terms: Terms, *, acting_user: User | None) -> list[Invitation]:
+    """Make `count` invitations that are handed over as links. Raises as `invite_addresses` does."""
+    _require_roles(terms.roles, acting_user)
+    made = [_new(terms, acting_user) for _number in range(count)]
+    with transaction.atomic():
+        _require_quota(count, acting_user)
+        _insert(made, terms.roles, acting_user)
+    return made
+
+
+def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invitation:
+    if refusal := address_refusal(email, acting_user=acting_user):
+        raise refusal
+    unused = Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses"))
+    earlier = Invitation.objects.filter(unused, email_canonical=identity.canonical_email(email)).first()
+    if earlier is not None and earlier.state == State.OPEN:
+        return _send_again(earlier, acting_user) if _is_due(earlier) else earlier
+    if earlier is not None:
+        Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())
+    invitation = _new(terms, acting_user, email=email)
+    _insert([invitation], terms.roles, acting_user)
+    _send(invitation)
+    return invitation
+
+
+def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitation:
+    days = terms.days or settings.INVITATION_DAYS
+    invitation = Invitation(
+        email=email.strip(),
+        domain=identity.canonical_domain(terms.domain),
+        max_uses=1 if email else terms.max_uses,
+        note=terms.note,
+        invited_by=acting_user,
+        invited_by_name=acting_user.username if acting_user else f"{getpass.getuser()} (command)",
+        from_command=acting_user is None,
+        lifetime_days=days,
+        expires_at=timezone.now() + timedelta(days=days),
+    )
+    invitation.clean_fields()
+    return invitation
+
+
+def _insert(made: list[Invitation], granted: Collection[Group], acting_user: User | None) -> None:
+    Invitation.objects.bulk_create(made, batch_size=1000)
+    row = Invitation.roles.through
+    row.objects.bulk_create(
+        [row(invitation=invitation, group=group) for invitation in made for group in granted], batch_size=1000
+    )
+    for invitation in made:
+        _log("invitation.created", invitation, acting_user, roles=sorted(group.name for group in granted))
+
+
+def address_refusal(email: str, *, acting_user: User | None) -> ValidationError | AccountError | None:
+    """Return what would refuse to invite this address, or None. For forms and commands, and checked again."""
+    try:
+        identity.validate_email_address(email.strip())
+        identity.validate_email_domain(email)
+    except ValidationError as error:
+        return error
+    # Only who sees the users anyway may learn which addresses have accounts.
+    may_know = acting_user is None or acting_user.has_perm("accounts.view_user")
+    if may_know and User.objects.filter(email_canonical=identity.canonical_email(email)).exists():
+        return AccountError("email_taken", "emails")
+    return None
+
+
+def _require_roles(granted: Collection[Group], acting_user: User | None) -> None:
+    if acting_user is not None and not roles.may_grant(acting_user, granted):
+        raise AccountError("role_above_own", "roles")
+
+
+def _require_quota(wanted: int, acting_user: User | None) -> None:
+    """Take the lock under which invitations are made, until the transaction ends, and count under it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_COUNTING])
+    if acting_user is None:
+        return
+    today = Invitation.objects.filter(created_at__gt=Now() - timedelta(days=1), from_command=False)
+    for code, made, limit in (
+        ("quota_of_inviter", today.filter(invited_by=acting_user), settings.INVITATIONS_PER_DAY),
+        ("quota_of_site", today, settings.INVITATIONS_PER_DAY_OF_SITE),
+    ):
+        if made[:limit].count() + wanted > limit:
+            raise AccountError(code)
+
+
+def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
+    """Send the same link again and open it for its lifetime from now, unless it is open for longer.
+
+    Raises PermissionDenied, and AccountError: ``invitation_used``, ``invitation_revoked``,
+    ``invitation_followed``, ``invitation_sent_recently``, ``inviter_lost_authority``.
+    """
+    with transaction.atomic():
+        invitation = _locked(invitation_id)
+        _require(may_send, acting_user, invitation)
+        if not _is_due(invitation):
+            raise AccountError("invitation_sent_recently")
+        return _send_again(invitation, acting_user)
+
+
+def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
+    """Give the invitation a new link, which ends the old one, and send it. Raises as `resend` does."""
+    with transaction.atomic():
+        invitation = _locked(invitation_id)
+        _require(may_send, acting_user, invitation)
+        invitation.nonce = uuid.uuid4()
+        invitation.save(update_fields=["nonce"])
+        _log("invitation.replaced", invitation, acting_user)
+        return _send_again(invitation, acting_user)
+
+
+def revoke(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
+    """End an invitation; who opens its link then sees what a stranger's guess sees.
+
+    Raises PermissionDenied, and AccountError: ``invitation_used``, ``invitation_revoked``.
+    """
+    with transaction.atomic():
+        invitation = _locked(invitation_id)
+        _require(may_revoke, acting_user, invitation)
+        if invitation.state in (State.USED, State.REVOKED):
+            raise AccountError(f"invitation_{invitation.state}")
+        Invitation.objects.filter(pk=invitation.pk).update(revoked_at=Now())
+        _log("invitation.revoked", invitation, acting_user)
+    return Invitation.objects.get(pk=invitation.pk)
+
+
+def _locked(invitation_id: uuid.UUID) -> Invitation:
+    return Invitation.objects.select_for_update().get(pk=invitation_id)
+
+
+def _require(may: Callable[[User, Invitation], bool], acting_user: User | None, invitation: Invitation) -> None:
+    if acting_user is not None and not may(acting_user, invitation):
+        raise PermissionDenied
+
+
+def _is_due(invitation: Invitation) -> bool:
+    """Whether a mail may go out: not when one did a moment ago (a double click, a list sent twice)."""
+    return invitation.sent_at is None or timezone.now() - invitation.sent_at > PAUSE_BETWEEN_MAILS
+
+
+def _send_again(invitation: Invitation, acting_user: User | None) -> Invitation:
+    """Extend and send inside the caller's transaction, which has locked the row."""
+    if invitation.state in (State.USED, State.REVOKED):
+        raise AccountError(f"invitation_{invitation.state}")
+    if invitation.lapsed_at is not None:
+        raise AccountError("invitation_followed")
+    _require_authority(invitation)
+    lifetime = timedelta(days=invitation.lifetime_days)
+    invitation.expires_at = max(invitation.expires_at, timezone.now() + lifetime)
+    invitation.asked_at = None
+    invitation.save(update_fields=["expires_at", "asked_at"])
+    _send(invitation)
+    _log("invitation.resent", invitation, acting_user)
+    return invitation
+
+
+def _send(invitation: Invitation) -> None:
+    if not invitation.email:
+        return
+    invitation.delivery, invitation.sent_at = Delivery.QUEUED, timezone.now()
+    invitation.save(update_fields=["delivery", "sent_at"])
+    jobs.send_invitation.enqueue(str(invitation.pk))
+
+
+def find(token: str) -> Invitation:
+    """Return the invitation of a link, whatever its state.
+
+    Raises AccountError (``invitation_invalid``) alike for a forged, replaced, unknown and revoked one.
+    """
+    link = links.read_invitation_token(token)
+    all_made = Invitation.objects.select_related("invited_by")
+    found = all_made.filter(pk=link.invitation_id, nonce=link.nonce).first() if link else None
+    if found is None or found.state == State.REVOKED:
+        raise AccountError("invitation_invalid")
+    return found
+
+
+def proves_address(token: str) -> bool:
+    """Whether the link was made for a mail to the one address that the invitation is for."""
+    link = links.read_invitation_token(token)
+    return link is not None and link.mailed
+
+
+def require_open(invitation: Invitation) -> None:
+    """Raise AccountError (``invitation_used``, ``_expired``, ``inviter_lost_authority``) if it lets nobody in."""
+    if invitation.state != State.OPEN:
+        raise AccountError(f"invitation_{invitation.state}")
+    _require_authority(invitation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One use of an invitation; `proves_address` when its link came to the address by our own mail."""
+
+    invitation: Invitation
+    roles: list[Group]
+    proves_address: bool
+
+
+def take_use(token: str, *, email: str) -> Use:
+    """Take one use for `email` inside the caller's transaction; rolled back, the use is given back.
+
+    The update itself decides, so that any number at once cannot take more than there are. Raises AccountError:
+    as `find` and `require_open`, and ``invitation_other_address``.
+    """
+    link = links.read_invitation_token(token)
+    if link is None:
+        raise AccountError("invitation_invalid")
+    canonical = identity.canonical_email(email)
+    usable = Invitation.objects.in_state(State.OPEN).filter(pk=link.invitation_id, nonce=link.nonce)
+    meant = usable.filter(email_canonical__in=["", canonical], domain__in=["", canonical.rpartition("@")[2]])
+    if not meant.update(uses=F("uses") + 1):
+        require_open(find(token))
+        raise AccountError("invitation_other_address", "email")
+    # Read under the row's lock: the inviter may have been demoted while others were ahead of us.
+    invitation = Invitation.objects.select_related("invited_by").get(pk=link.invitation_id)
+    _require_authority(invitation)
+    return Use(
+        invitation=invitation,
+        roles=list(invitation.roles.all()),
+        proves_address=link.mailed,
+    )
+
+
+def record_redemption(invitation: Invitation, user: User) -> None:
+    """Note inside the caller's transaction who came in by it."""
+    Redemption.objects.create(invitation=invitation, user=user, username=user.username)
+    _log("invitation.redeemed", invitation, user)
+
+
+def has_authority(invitation: Invitation) -> bool:
+    """Whether whoever invited may (still) let people in with these roles."""
+    if invitation.from_command:
+        return True
+    inviter = invitation.invited_by
+    return (
+        inviter is not None
+        and inviter.deleted_at is None
+        and inviter.has_perm("accounts.add_invitation")
+        and roles.may_grant(inviter, invitation.roles.all())
+    )
+
+
+def _require_authority(invitation: Invitation) -> None:
+    if not has_authority(invitation):
+        log.warning("invitation.without_authority", id=str(invitation.pk), inviter=str(invitation.invited_by_id))
+        raise AccountError("inviter_lost_authority")
+
+
+def ask_for_new(token: str) -> None:
+    """Tell the inviter of an expired invitation, at most once a day, that a new one is wished for.
+
+    Raises AccountError (``invitation_invalid``) unless there is somebody to ask.
+    """
+    invitation = find(token)
+    if not can_be_asked(invitation):
+        raise AccountError("invitation_invalid")
+    with transaction.atomic():
+        not_lately = Q(asked_at=None) | Q(asked_at__lt=Now() - PAUSE_BETWEEN_QUESTIONS)
+        if Invitation.objects.filter(not_lately, pk=invitation.pk).update(asked_at=Now()):
+            jobs.send_invitation_asked.enqueue(str(invitation.pk))
+
+
+def can_be_asked(invitation: Invitation) -> bool:
+    """Whether it is expired and its inviter is still there to send a new one."""
+    return invitation.state == State.EXPIRED and not invitation.from_command and has_authority(invitation)
+
+
+def visible_to(user: User) -> QuerySet[Invitation]:
+    """Return the invitations that `user` may see: their own, or all with the permission to view them."""
+    everything = Invitation.objects.select_related("invited_by").prefetch_related("roles")
+    return everything if user.has_perm("accounts.view_invitation") else everything.filter(invited_by=user)
+
+
+def may_revoke(user: User, invitation: Invitation) -> bool:
+    own = invitation.invited_by_id == user.pk and user.has_perm("accounts.add_invitation")
+    return own or user.has_perm("accounts.change_invitation")
+
+
+def may_send(user: User, invitation: Invitation) -> bool:
+    """Whether `user` may send its link or see it: who could not grant its roles could else come in by it."""
+    return may_revoke(user, invitation) and roles.may_grant(user, invitation.roles.all())
+
+
+def _log(event: str, invitation: Invitation, by: User | None, **details: object) -> None:
+    """Write one structured line once the change is committed; never the link."""
+    write = partial(log.info, event, id=str(invitation.pk), by=str(by.pk) if by else "command", **details)
+    transaction.on_commit(write)

@@ -1,0 +1,118 @@
+"""``manage.py invite``: invite addresses by mail, or print links to hand over."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from accounts import invitations, links
+from accounts.errors import MESSAGES, AccountError
+from accounts.models import Invitation, User
+
+
+class Command(BaseCommand):
+    help = (
+        "Invite the given addresses by mail, all of them or none; without an address, print links that may be "
+        "handed over. Nobody can guess a link: print it where only its receiver looks."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("address", nargs="*", help="send a mail to this e-mail address")
+        parser.add_argument("--count", type=int, default=1, metavar="N", help="links to print, one a line")
+        parser.add_argument("--uses", type=int, default=1, metavar="N", help="how often each link may be used")
+        parser.add_argument("--domain", default="", help="links for addresses at this domain only")
+        parser.add_argument(
+            "--days", type=int, default=settings.INVITATION_DAYS, metavar="N", help="days until it expires"
+        )
+        parser.add_argument("--role", action="append", default=[], metavar="NAME", help="may be given several times")
+        parser.add_argument("--note", default="", help="shown in the mail and on the page")
+        parser.add_argument("--by", metavar="USERNAME", help="invite in this user's name, rights and quota")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._invite(**options)
+        except ValidationError as error:
+            self._refuse("invalid", error.messages, options["json"])
+        except AccountError as refusal:
+            self._refuse(refusal.code, [str(MESSAGES[refusal.code])], options["json"])
+
+    def _invite(self, *, address: list[str], count: int, **options: Any) -> None:
+        if address and (count, options["uses"], options["domain"]) != (1, 1, ""):
+            raise CommandError("--count, --uses and --domain are for links. An address is invited once, by mail.")
+        if count < 1:
+            raise CommandError("--count must be 1 or more.")
+        inviter = _inviter(options["by"])
+        terms = invitations.Terms(
+            domain=options["domain"],
+            max_uses=options["uses"],
+            days=options["days"],
+            roles=_roles(options["role"]),
+            note=options["note"],
+        )
+        if address:
+            _refuse_bad_addresses(address, inviter)
+            self._print_sent(invitations.invite_addresses(address, terms, acting_user=inviter), options["json"])
+        else:
+            self._print_links(invitations.make_links(count, terms, acting_user=inviter), options["json"])
+
+    def _print_sent(self, made: list[Invitation], as_json: bool) -> None:
+        if as_json:
+            facts = [{"id": str(one.pk), "email": one.email, "expires_at": one.expires_at} for one in made]
+            self.stdout.write(json.dumps(facts, indent=2, default=str))
+            return
+        for one in made:
+            self.stdout.write(f"{one.email}  on its way, open until {one.expires_at:%Y-%m-%d %H:%M} UTC")
+
+    def _print_links(self, made: list[Invitation], as_json: bool) -> None:
+        if as_json:
+            facts = [
+                {
+                    "id": str(one.pk),
+                    "link": links.invitation_url(one, mailed=False),
+                    "max_uses": one.max_uses,
+                    "expires_at": one.expires_at,
+                }
+                for one in made
+            ]
+            self.stdout.write(json.dumps(facts, indent=2, default=str))
+            return
+        for one in made:
+            self.stdout.write(links.invitation_url(one, mailed=False))
+
+    def _refuse(self, code: str, reasons: list[str], as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps({"error": code, "messages": reasons}, indent=2))
+            raise SystemExit(1)
+        raise CommandError("\n".join([*reasons, "Nobody was invited."]))
+
+
+def _inviter(username: str | None) -> User | None:
+    if username is None:
+        return None
+    inviter = User.objects.by_login_name(username)
+    if inviter is None or not inviter.has_perm("accounts.add_invitation"):
+        raise CommandError(f"There is no user {username!r} who may invite.")
+    return inviter
+
+
+def _roles(names: list[str]) -> list[Group]:
+    known = {group.name.lower(): group for group in Group.objects.all()}
+    unknown = [name for name in names if name.lower() not in known]
+    if unknown:
+        offered = ", ".join(sorted(group.name for group in known.values()))
+        raise CommandError(f"There is no role {unknown[0]!r}. There are: {offered}.")
+    return [known[name.lower()] for name in names]
+
+
+def _refuse_bad_addresses(addresses: list[str], inviter: User | None) -> None:
+    """Raise ValidationError with a line for every address that cannot be invited."""
+    found = [(email, invitations.address_refusal(email, acting_user=inviter)) for email in addresses]
+    lines = [f"{email}: {refusal}" for email, refusal in found if refusal is not None]
+    if lines:
+        raise ValidationError(lines)

@@ -1,0 +1,93 @@
+"""The four roles: groups whose permissions are declared here and written by every `migrate`.
+
+A group that is not declared here is the site's own and is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.contrib.auth.models import Group, Permission
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import QuerySet
+
+from accounts.models import User
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """What its holders may do, as ``app.codename``; `staff` lets them into the admin console."""
+
+    permissions: frozenset[str]
+    staff: bool
+
+
+_LOOK = frozenset({"accounts.view_user", "accounts.view_invitation", "auth.view_group"})
+_HELP = _LOOK | {"accounts.change_user", "accounts.add_invitation", "accounts.change_invitation"}
+
+MEMBER = "Member"
+ROLES = {
+    "Administrator": Role(permissions=_HELP | {"accounts.add_user", "accounts.view_reservedusername"}, staff=True),
+    "Support": Role(permissions=_HELP, staff=True),
+    "Auditor": Role(permissions=_LOOK | {"accounts.view_reservedusername"}, staff=True),
+    MEMBER: Role(permissions=frozenset(), staff=False),
+}
+
+
+def permissions_of(groups: Iterable[Group]) -> set[str]:
+    """Return every permission that these groups hold, as ``app.codename``."""
+    held = Permission.objects.filter(group__in=[group.pk for group in groups])
+    return {f"{app}.{codename}" for app, codename in held.values_list("content_type__app_label", "codename")}
+
+
+def may_grant(user: User, groups: Collection[Group]) -> bool:
+    """Whether `user` may hand out `groups`: nobody grants what they lack themselves."""
+    if not user.is_active or user.is_superuser or not groups:
+        return user.is_active
+    if is_staff_role(groups) and not user.is_staff:
+        return False
+    return permissions_of(groups) <= user.get_all_permissions()
+
+
+def grantable(user: User) -> QuerySet[Group]:
+    """Return the groups that `user` may hand out, by name."""
+    granted = [group.pk for group in Group.objects.all() if may_grant(user, [group])]
+    return Group.objects.filter(pk__in=granted).order_by("name")
+
+
+def give(user: User, granted: Collection[Group]) -> None:
+    """Give a new user these roles; without any, that of a member."""
+    user.groups.add(*(granted or Group.objects.filter(name=MEMBER)))
+
+
+def is_staff_role(groups: Iterable[Group]) -> bool:
+    """Whether one of `groups` lets its holders into the admin console."""
+    return any(group.name in ROLES and ROLES[group.name].staff for group in groups)
+
+
+def write_roles(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
+    """Make the groups hold exactly what is declared; runs after every `migrate`, for the last app."""
+    # What is migrated now, which after a migration backwards may be less than what the code knows.
+    migrated = kwargs.get("apps", apps)
+    try:
+        group_model, permission_model = migrated.get_model("auth", "Group"), migrated.get_model("auth", "Permission")
+        migrated.get_model("accounts", "Invitation")
+    except LookupError:
+        return
+    for name, role in ROLES.items():
+        group, _made = group_model.objects.using(using).get_or_create(name=name)
+        wanted = [_permission(permission_model, using, permission) for permission in sorted(role.permissions)]
+        group.permissions.set(wanted)
+
+
+def _permission(model: Any, using: str, name: str) -> Any:
+    app, codename = name.split(".")
+    return model.objects.using(using).get(content_type__app_label=app, codename=codename)
+
+
+def last_app() -> AppConfig:
+    """Return the app whose permissions `migrate` makes last."""
+    return [config for config in apps.get_app_configs() if config.models_module][-1]

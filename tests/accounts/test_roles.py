@@ -1,0 +1,86 @@
+"""The four roles: what they hold, who may hand them out, and that migrations keep them so."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission
+from django.core.management.sql import emit_post_migrate_signal
+from django.db import connection
+
+from accounts import roles
+from accounts.models import User
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def with_role(*names: str, **fields: object) -> User:
+    user = UserFactory.create(**{"is_staff": True, **fields})
+    user.groups.set(Group.objects.filter(name__in=names))
+    return user
+
+
+def group(name: str) -> Group:
+    return Group.objects.get(name=name)
+
+
+@pytest.mark.parametrize("name", roles.ROLES)
+def test_each_role_is_a_group_with_exactly_its_permissions(name: str) -> None:
+    assert roles.permissions_of([group(name)]) == roles.ROLES[name].permissions
+
+
+def test_migrate_puts_right_what_was_changed_by_hand() -> None:
+    group("Support").permissions.set(Permission.objects.filter(codename="delete_user"))
+    group("Auditor").delete()
+    Group.objects.create(name="Gardeners").permissions.set(Permission.objects.filter(codename="delete_user"))
+    emit_post_migrate_signal(0, interactive=False, db="default")
+    assert roles.permissions_of([group("Support")]) == roles.ROLES["Support"].permissions
+    assert roles.permissions_of([group("Auditor")]) == roles.ROLES["Auditor"].permissions
+    assert roles.permissions_of([group("Gardeners")]) == {"accounts.delete_user"}
+
+
+@pytest.mark.parametrize(
+    ("own", "may_grant"),
+    [
+        ("Administrator", {"Administrator", "Support", "Auditor", "Member"}),
+        ("Support", {"Support", "Member"}),
+        ("Auditor", {"Auditor", "Member"}),
+        ("Member", {"Member"}),
+    ],
+)
+def test_nobody_grants_above_their_own_role(own: str, may_grant: set[str]) -> None:
+    assert {one.name for one in roles.grantable(with_role(own))} == may_grant
+
+
+def test_a_superuser_grants_every_role_but_not_after_deactivation(administrator: User) -> None:
+    assert {one.name for one in roles.grantable(administrator)} == set(roles.ROLES)
+    administrator.is_active = False
+    assert not roles.may_grant(administrator, [group("Member")])
+    assert not roles.may_grant(administrator, [])
+
+
+def test_who_is_no_staff_lets_nobody_into_the_console() -> None:
+    assert not roles.may_grant(with_role("Administrator", is_staff=False), [group("Auditor")])
+
+
+def test_a_group_of_the_sites_own_counts_by_what_it_holds() -> None:
+    gardeners = Group.objects.create(name="Gardeners")
+    assert roles.may_grant(with_role("Member"), [gardeners])
+    gardeners.permissions.set(Permission.objects.filter(codename="delete_user"))
+    assert not roles.may_grant(with_role("Administrator"), [gardeners])
+
+
+def test_the_migration_makes_everybody_without_a_role_a_member(
+    owner: User, colleague: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.groups.clear()
+    colleague.groups.set([group("Support")])
+    migration = import_module("accounts.migrations.0005_give_everybody_a_role")
+    monkeypatch.setattr(migration, "BATCH", 1)
+    with connection.schema_editor() as editor:
+        migration.give_members_their_role(apps, editor)
+    assert [one.name for one in owner.groups.all()] == ["Member"]
+    assert [one.name for one in colleague.groups.all()] == ["Support"]
