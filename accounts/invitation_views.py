@@ -37,7 +37,11 @@ def invitation_link(request: HttpRequest, token: str) -> HttpResponse:
     if links.read_invitation_token(token) is None:
         return refused(request, AccountError("invitation_invalid"))  # nothing of ours: not worth a session
     request.session[_INVITATION_TOKEN] = token
-    return redirect("invitation")
+    response = redirect("invitation")
+    response["X-Robots-Tag"] = "noindex"
+    # Only here: under this policy browsers post forms with "Origin: null", which is refused as forged.
+    response["Referrer-Policy"] = "no-referrer"
+    return response
 
 
 @never_cache
