@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from getpass import getuser
 from typing import Any
 
 import pytest
@@ -10,8 +12,8 @@ from django.conf import settings as project_settings
 from django.core import mail
 from django.utils import timezone
 
-from accounts import emails, jobs
-from accounts.models import User
+from accounts import emails, invitations, jobs, links
+from accounts.models import Invitation, User
 from config.worker import Worker
 from tests.accounts.conftest import run_jobs
 from tests.factories import UserFactory
@@ -26,6 +28,7 @@ MAILS = {
     "password_changed": ("Your password was changed", r"/accounts/password/reset/"),
     "set_password": ("Your new account: choose a password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
 }
+ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
 
 
 @pytest.fixture
@@ -47,7 +50,10 @@ def html_of(message: Any) -> str:
 
 
 def test_these_are_all_the_mails() -> None:
+    folder = project_settings.BASE_DIR / "templates" / "emails"
     assert set(emails.MAILS) == set(MAILS)
+    trios = {f"{name}{ending}" for name in {*MAILS, *ABOUT_INVITATIONS} for ending in (".subject.txt", ".txt", ".html")}
+    assert {path.name for path in folder.iterdir()} == trios | {"base.html"}
 
 
 @pytest.mark.parametrize(("name", "subject", "link"), [(name, *about) for name, about in MAILS.items()])
@@ -106,6 +112,116 @@ def test_hours_are_told_in_the_right_number(newcomer: User, settings: Any) -> No
 def test_a_mail_to_an_international_domain_can_be_sent() -> None:
     message = sent("password_reset", UserFactory.create(email="jane@bücher.de"))
     assert "jane@xn--bcher-kva.de" in message.message().as_string()
+
+
+# --- invitations ------------------------------------------------------------------------------------
+
+
+def invited(acting_user: User | None, note: str = "", email: str = "grace@example.com") -> Invitation:
+    """An invitation to `email`, or a link when it is empty, that expires at a moment easily recognised."""
+    terms = invitations.Terms(note=note)
+    if email:
+        (made,) = invitations.invite_addresses([email], terms, acting_user=acting_user)
+    else:
+        (made,) = invitations.make_links(1, terms, acting_user=acting_user)
+    Invitation.objects.filter(pk=made.pk).update(
+        created_at=datetime(2040, 1, 2, 3, 4, tzinfo=UTC), expires_at=datetime(2041, 5, 6, 7, 8, tzinfo=UTC)
+    )
+    return Invitation.objects.get(pk=made.pk)
+
+
+def mail_of(job: Any, invitation: Invitation) -> Any:
+    job.call(str(invitation.pk))
+    (message,) = mail.outbox
+    mail.outbox.clear()
+    return message
+
+
+def targets(html: str) -> set[str]:
+    return set(re.findall(r'(?:href|src|action)="([^"]*)"', html))
+
+
+INVITATION = """\
+Hello,
+
+{who}
+
+{note}Open this link to choose your username and your password:
+
+{url}
+
+The link is for grace@example.com and works once, until 6 May 2041, 07:08 UTC. Please do not pass it on.
+
+If you did not expect this, you can ignore this mail: nothing happens unless you open the link and fill in the form.
+
+--\x20
+Gatehouse
+http://localhost:8000"""
+
+
+@pytest.mark.parametrize("note", ["", "See you on Monday."])
+@pytest.mark.parametrize("by_command", [False, True])
+def test_an_invitation_is_whole(administrator: User, note: str, by_command: bool) -> None:
+    invitation = invited(None if by_command else administrator, note)
+    message = mail_of(jobs.send_invitation, invitation)
+    url = links.invitation_url(invitation, mailed=True)
+    assert (message.subject, message.to) == ("You are invited to Gatehouse", ["grace@example.com"])
+    who, writes = "keeper has invited you to create an account at Gatehouse.", "keeper writes:"
+    if by_command:
+        who, writes = "You were invited to create an account at Gatehouse.", "A note came with it:"
+    quoted = f"{writes}\n\n> {note}\n\n" if note else ""
+    assert message.body.rstrip() == INVITATION.format(who=who, note=quoted, url=url)
+    html = html_of(message)
+    assert targets(html) == {url, "http://localhost:8000"}
+    for part in (who, writes, f'<blockquote dir="auto">{note}</blockquote>'):
+        assert (part in html) == bool(note or part == who)
+    assert "Hello," in html
+    assert getuser() not in message.body + html
+    assert not re.search(r"{[{%#]|%\(|None", message.body + html)
+
+
+def test_a_note_is_quoted_and_makes_no_link_and_no_markup(administrator: User) -> None:
+    note = "<b>Win</b> & see https://evil.example/\"onclick='x'"
+    message = mail_of(jobs.send_invitation, invited(administrator, note))
+    assert message.body.count("evil.example") == message.body.count(f"\n\n> {note}\n\n") == 1
+    html = html_of(message)
+    assert (
+        '<blockquote dir="auto">&lt;b&gt;Win&lt;/b&gt; &amp; see https://evil.example/&quot;onclick=&#x27;x&#x27;</blockquote>'
+        in html
+    )
+    assert html.count("evil.example") == 1
+    assert all(target.startswith("http://localhost:8000") for target in targets(html))
+
+
+@pytest.mark.parametrize(
+    ("email", "about", "button"),
+    [
+        ("grace@example.com", "Your invitation for grace@example.com expired on 6 May 2041, 07:08 UTC.", "Send again"),
+        ("", "The link that you made on 2 January 2040, 03:04 UTC expired on 6 May 2041, 07:08 UTC.", "Extend"),
+    ],
+)
+def test_the_inviter_is_told_who_came_too_late(administrator: User, email: str, about: str, button: str) -> None:
+    invitation = invited(administrator, email=email)
+    message = mail_of(jobs.send_invitation_asked, invitation)
+    url = f"http://localhost:8000/accounts/invitations/{invitation.pk}/"
+    assert (message.subject, message.to) == ("Somebody asks you for a new invitation", ["keeper@example.com"])
+    assert message.body.startswith(f"Hello keeper,\n\n{about} Somebody has opened ")
+    assert f"press “{button}”:\n\n{url}\n\n" in message.body
+    html = html_of(message)
+    assert targets(html) == {url, "http://localhost:8000"}
+    assert all(text in re.sub(r"\s+", " ", html) for text in ("Hello keeper,", about, f"press “{button}”:"))
+    for text in (message.body, html):
+        assert not re.search(r"{[{%#]|%\(|None", text)
+
+
+@pytest.mark.parametrize("job", [jobs.send_invitation, jobs.send_invitation_asked])
+def test_links_of_invitations_are_built_on_the_configured_address(administrator: User, settings: Any, job: Any) -> None:
+    settings.BASE_URL = "https://accounts.example.org"
+    message = mail_of(job, invited(administrator))
+    for text in (message.body, html_of(message)):
+        addresses = re.findall(r"https?://[^\s\"<]+", text)
+        assert addresses
+        assert all(address.startswith("https://accounts.example.org") for address in addresses)
 
 
 # --- jobs -------------------------------------------------------------------------------------------

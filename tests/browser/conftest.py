@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core import mail
@@ -15,6 +16,8 @@ from django.test.testcases import LiveServerThread
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
 from pytest_django.fixtures import Settings
 
+from accounts import invitations
+from accounts.models import Invitation, User
 from config.worker import Worker
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -133,6 +136,17 @@ def arrive(chromium: Browser, site: str, settings: Settings, tmp_path: Path) -> 
 @pytest.fixture
 def visitor(arrive: Arrive) -> Visitor:
     return arrive()
+
+
+def invite(emails: list[str], note: str = "", *, acting_user: User | None, **terms: Any) -> list[Invitation]:
+    """Invite these addresses as the page does, or (without `acting_user`) as a command does."""
+    return invitations.invite_addresses(emails, invitations.Terms(note=note, **terms), acting_user=acting_user)
+
+
+def make_link(*, acting_user: User | None, **terms: Any) -> Invitation:
+    """Make an invitation that is handed over as a link, on these `invitations.Terms`."""
+    (made,) = invitations.make_links(1, invitations.Terms(**terms), acting_user=acting_user)
+    return made
 
 
 @pytest.fixture

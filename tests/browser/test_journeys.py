@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+from django.core import mail
+from django.utils import timezone
 
-from accounts.models import User
-from tests.browser.conftest import Arrive, Visitor
+from accounts.models import Invitation, User
+from config import mail_preview
+from config.worker import Worker
+from tests.browser.conftest import Arrive, Visitor, invite, make_link
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,3 +137,94 @@ def test_an_administrator_adds_a_colleague_who_chooses_a_password(arrive: Arrive
     colleague.submit()
     sign_in(colleague, "colleague")
     assert colleague.page.url.endswith("/accounts/profile/")
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_an_invited_person_comes_in_by_mail_and_signs_in_at_once(arrive: Arrive, javascript: bool) -> None:
+    UserFactory.create(username="gatekeeper", is_staff=True, is_superuser=True)
+    administrator = arrive(java_script_enabled=javascript)
+    sign_in(administrator, "gatekeeper")
+    administrator.go("/")
+    administrator.page.click("main >> text=Invitations")
+    administrator.fill(emails="Grace@Example.com", note="Bring <b>tea</b>.")
+    administrator.page.check("text=Support")
+    administrator.submit()
+    assert "1 invitation is on its way." in administrator.text()
+
+    Worker(once=True).run()
+    mail_preview.MailDirectoryBackend().send_messages(mail.outbox)
+    invited = arrive(java_script_enabled=javascript)
+    invited.go("/dev/mail/")
+    invited.page.click("main >> text=You are invited to Gatehouse")
+    assert "Bring <b>tea</b>." in invited.text()
+    invited.page.click("main a[href*='/accounts/invitation/']")
+    assert invited.page.url.endswith("/accounts/invitation/")  # the token has left the address
+    assert "gatekeeper has invited you" in invited.text()
+    assert "Bring <b>tea</b>." in invited.page.inner_text("blockquote")
+    assert invited.page.input_value("[name=email]") == "Grace@Example.com"
+    assert invited.page.is_disabled("[name=email]")
+    invited.fill(username="grace", password=PASSWORD)
+    invited.submit()
+    assert "Welcome. You can sign in now." in invited.text()
+    invited.fill(username="grace", password=PASSWORD)
+    invited.submit()
+    assert invited.page.url.endswith("/accounts/profile/")
+
+    administrator.page.click("main >> text=Grace@Example.com")
+    assert "Used\n1 of 1" in administrator.text()
+    assert "grace" in administrator.page.inner_text(".people")
+    assert administrator.page.locator("main form").count() == 0  # nothing is left to do
+    grace = User.objects.get(username="grace")
+    assert (grace.email_verified_at is not None, [str(role) for role in grace.groups.all()]) == (True, ["Support"])
+
+
+def test_who_comes_too_late_asks_for_a_new_invitation_and_gets_it(arrive: Arrive, newest_link: NewestLink) -> None:
+    gatekeeper = UserFactory.create(username="gatekeeper", is_staff=True, is_superuser=True)
+    invite(["late@example.com"], acting_user=gatekeeper)
+    link = newest_link("late@example.com")
+    long_ago = timezone.now() - timedelta(days=20)
+    Invitation.objects.update(expires_at=long_ago, sent_at=long_ago)
+    late = arrive()
+    late.page.goto(link)
+    late.submit()
+    assert "We have told the person who invited you." in late.text()
+
+    administrator = arrive()
+    sign_in(administrator, "gatekeeper")
+    administrator.page.goto(newest_link("gatekeeper@example.com"))
+    assert "Expired" in administrator.page.inner_text(".state")
+    administrator.page.click("main >> button:text-is('Send again')")
+    assert "Open" in administrator.page.inner_text(".state")
+    assert newest_link("late@example.com") == link
+    late.page.goto(link)
+    assert late.page.is_disabled("[name=email]")
+
+
+def test_an_inviter_shows_replaces_and_revokes_a_link(arrive: Arrive) -> None:
+    invitation = make_link(acting_user=UserFactory.create(username="gatekeeper", is_staff=True, is_superuser=True))
+    administrator, holder = arrive(), arrive()
+    sign_in(administrator, "gatekeeper")
+    administrator.go(f"/accounts/invitations/{invitation.pk}/")
+    assert "/accounts/invitation/" not in administrator.page.content()
+
+    shown = []
+    for _round in range(2):
+        administrator.page.click("main >> button:text-is('Show the link')")
+        shown.append(administrator.page.input_value("[readonly]"))
+        answer = holder.page.goto(shown[-1])
+        assert "You are invited" in holder.text()
+        assert 'content="noindex"' in holder.page.content()
+        opened = answer and answer.request.redirected_from
+        headers = opened and opened.response()
+        assert headers
+        assert headers.header_value("Referrer-Policy") == "no-referrer"
+        assert headers.header_value("X-Robots-Tag") == "noindex"
+        assert "no-store" in (headers.header_value("Cache-Control") or "")
+        administrator.page.click("main >> button:text-is('Replace the link')")  # also from the page with the link
+    holder.page.goto(shown[0])
+    assert "This invitation is not valid" in holder.text()
+    assert shown[0] != shown[1]
+
+    administrator.page.click("main >> button:text-is('Revoke')")
+    assert "Revoked" in administrator.page.inner_text(".state")
+    assert administrator.page.locator("main form").count() == 0

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 
 from config import mail_preview
-from tests.browser.conftest import Arrive, Visitor
+from tests.browser.conftest import Arrive, Visitor, invite
 from tests.browser.test_journeys import sign_in
 from tests.factories import UserFactory
 
@@ -41,11 +41,13 @@ VIEWS = {
 WEIGHT_LIMIT = 60 * 1024
 
 
-def inspect(visitor: Visitor, name: str, path: str, view: str) -> list[str]:
-    """Look at one page as a critic; return what is wrong with it."""
+def inspect(visitor: Visitor, name: str, path: str, view: str, press: str = "") -> list[str]:
+    """Look at one page as a critic, perhaps at what a button on it answers; return what is wrong with it."""
     weight: list[int] = []
+    if press:
+        visitor.go(path)
     visitor.page.on("response", lambda response: weight.append(len(response.body()) if response.ok else 0))
-    visitor.go(path)
+    visitor.page.click(f"main >> button:text-is('{press}')") if press else visitor.go(path)
     visitor.page.wait_for_load_state("networkidle")
     visitor.screenshot(f"page-{name}-{view}")
     faults = [
@@ -112,6 +114,9 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
     user = UserFactory.create(username="ada", email="ada@example.com", email_verified_at=None)
     for name in emails.MAILS:
         emails.send(name, user)
+    (invitation,) = invite(["grace@example.com"], note="Bring <b>tea</b>.", acting_user=None)
+    emails.send_invitation(invitation)
+    emails.send_invitation_asked(invitation, user)
     # pytest-django keeps mails in memory; put them where the preview looks.
     from django.core import mail
 
@@ -119,7 +124,7 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
     for number, message in enumerate(mail.outbox):
         visitor.go("/dev/mail/")
         visitor.page.click(f"main >> text={message.subject}")
-        assert "ada@example.com" in visitor.text()
+        assert message.to[0] in visitor.text()
         visitor.screenshot(f"mail-{number}-text")
         visitor.go(f"/dev/mail/{visitor.page.url.rstrip('/').rsplit('/', 1)[1]}/html/")
         visitor.screenshot(f"mail-{number}-html")
