@@ -23,6 +23,22 @@ def client_address(request: HttpRequest) -> str:
     return (_address(forwarded[-trusted]) if len(forwarded) >= trusted else "") or peer
 
 
+def client_network(request: HttpRequest) -> str:
+    """Return the network that counts as one caller (see `network_of`), or ``""`` when there is none."""
+    address = client_address(request)
+    return network_of(address) if address else ""
+
+
+def network_of(address: str) -> str:
+    """Return an IPv4 address itself, of an IPv6 address its /64: whoever has one has all of it.
+
+    An IPv4 address in IPv6 notation is the IPv4 address. Raises ValueError for what is no address.
+    """
+    ip = ipaddress.ip_address(address.strip().removesuffix("/64"))
+    ipv4 = ip if isinstance(ip, ipaddress.IPv4Address) else ip.ipv4_mapped
+    return str(ipv4 or ipaddress.IPv6Network((int(ip), 64), strict=False))
+
+
 def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text.strip()))

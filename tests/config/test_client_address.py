@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import RequestFactory, override_settings
 
-from config.client_address import client_address
+from config.client_address import client_address, client_network, network_of
 
 PEER = "203.0.113.9"
 
@@ -40,3 +40,30 @@ def test_the_address_stands_as_many_places_from_the_right_as_we_have_proxies(
 
 def test_a_unix_socket_has_no_address() -> None:
     assert address_of(None, 0, peer="") == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ("2001:DB8:0:1::", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1::/64", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_a_network_is_an_ipv4_address_or_64_bits_of_an_ipv6_one(address: str, network: str) -> None:
+    assert network_of(address) == network
+    assert client_network(RequestFactory().get("/", REMOTE_ADDR=address.removesuffix("/64"))) == network
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "192.0.2.0/24", "2001:db8::/32", "1.2.3", "192.0.2.7:80"])
+def test_what_is_no_address_is_no_network(text: str) -> None:
+    with pytest.raises(ValueError):
+        network_of(text)
+
+
+def test_a_unix_socket_has_no_network() -> None:
+    assert client_network(RequestFactory().get("/", REMOTE_ADDR="")) == ""
