@@ -22,6 +22,8 @@ from django_tasks.base import TaskResultStatus
 from django_tasks_db.management.commands.db_worker import Worker as DatabaseWorker
 from django_tasks_db.models import DBTaskResult
 
+from config import schedule
+
 
 class JsonArrayLength(Func):
     function = "jsonb_array_length"
@@ -87,8 +89,7 @@ class Worker(DatabaseWorker):
     def _keep_schedule(self) -> None:
         if time.monotonic() - self._kept_schedule > EVERY_MINUTE:
             self._kept_schedule = time.monotonic()
-            requeue_abandoned()
-            forget_finished()
+            schedule.run()
 
     def run_task(self, db_task_result: Job) -> None:
         super().run_task(db_task_result)
@@ -114,6 +115,7 @@ class Worker(DatabaseWorker):
         log.warning("job.failed", next_try_in=round(seconds), **about)
 
 
+@schedule.every_minute
 def requeue_abandoned() -> int:
     """Queue again what a worker that died had claimed, or had not yet put back; returns how many jobs."""
     long_ago = timezone.now() - ABANDONED_AFTER
@@ -131,6 +133,7 @@ def requeue_abandoned() -> int:
     return found
 
 
+@schedule.every_minute
 def forget_finished() -> int:
     """Delete jobs that ended long ago; returns how many. Their arguments may hold addresses."""
     deleted, _models = DBTaskResult.objects.finished().filter(finished_at__lt=timezone.now() - KEPT_FOR).delete()

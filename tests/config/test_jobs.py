@@ -10,7 +10,16 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from accounts import jobs
-from config.worker import ABANDONED_AFTER, KEPT_FOR, MOST_ATTEMPTS, delay_before, forget_finished, requeue_abandoned
+from config import schedule
+from config.worker import (
+    ABANDONED_AFTER,
+    KEPT_FOR,
+    MOST_ATTEMPTS,
+    Worker,
+    delay_before,
+    forget_finished,
+    requeue_abandoned,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -60,3 +69,21 @@ def test_finished_jobs_are_forgotten_after_a_while_and_no_others() -> None:
 def test_delays_triple_up_to_a_bound() -> None:
     for attempt, seconds in ((2, 10), (3, 30), (4, 90), (20, 10_800)):
         assert 0.8 * seconds <= delay_before(attempt) <= 1.2 * seconds
+
+
+def test_apps_put_their_work_on_the_schedule_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "_work", {})
+    done: list[str] = []
+
+    @schedule.every_minute
+    def work() -> None:
+        done.append("work")
+
+    assert schedule.every_minute(work) is work
+    Worker(once=True)._keep_schedule()
+    assert done == ["work"]
+
+
+def test_this_is_all_that_the_worker_does_every_minute() -> None:
+    names = {"forget_old", "forget_requested_mails", "requeue_abandoned", "forget_finished"}
+    assert {work.__name__ for work in schedule._work} == names
