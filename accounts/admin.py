@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import F, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts import identity, invitations, roles, services
-from accounts.errors import MESSAGES, AccountError
-from accounts.forms import InviteForm, StaffLoginForm
-from accounts.models import Invitation, InvitationQuerySet, Redemption, User
-from config.admin import LargeTableAdmin
+from accounts import identity, lockout, roles, services
+from accounts import invitation_admin as invitation_admin  # registers its models
+from accounts.errors import AccountError
+from accounts.forms import StaffLoginForm
+from accounts.models import LoginAttempt, User
+from config.admin import LargeTableAdmin, LargeTableChangeList
+from config.client_address import network_of
 
 admin.site.login_form = StaffLoginForm
 HISTORY: Any = ["id", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
 
 
@@ -80,7 +86,7 @@ class UserAdmin(LargeTableAdmin):
     search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
-    actions = ["activate", "deactivate", "send_set_password_link"]
+    actions = ["activate", "deactivate", "send_set_password_link", "unlock"]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
         (_("What they may do"), {"fields": RIGHTS}),
@@ -166,149 +172,87 @@ class UserAdmin(LargeTableAdmin):
         text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
-
-class StateFilter(admin.SimpleListFilter):
-    title = _("state")
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return Invitation.State.choices
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Invitation]) -> QuerySet[Invitation]:
-        """Narrow to one state; the partial indexes find the few that are not used among millions."""
-        unused = Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses"))
-        narrowed = {"revoked": Q(revoked_at__isnull=False), "open": unused}.get(self.value() or "", Q())
-        if self.value() not in Invitation.State.values:
-            return queryset
-        return cast("InvitationQuerySet", queryset.filter(narrowed)).in_state(self.value() or "")
+    @admin.action(description=_("Unlock the selected users"), permissions=["change"])
+    def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        users = [user for user in queryset if self.has_change_permission(request, user)]
+        for user in users:
+            services.unlock(account=str(user.pk), acting_user=acting_user(request))
+        text = ngettext("%(count)d user can sign in again.", "%(count)d users can sign in again.", len(users))
+        self.message_user(request, text % {"count": len(users)}, messages.SUCCESS if users else messages.WARNING)
 
 
-class RedemptionInline(admin.TabularInline[Redemption, Invitation]):
-    model = Redemption
-    fields = readonly_fields = ("user", "username", "redeemed_at")
-    max_num = 0
-    can_delete = False
-    verbose_name_plural = _("Who came in by it")
+class LockedNow(admin.SimpleListFilter):
+    title = _("locked now")
+    parameter_name = "locked"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes, by these tries"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[LoginAttempt]) -> QuerySet[LoginAttempt]:
+        return lockout.locking(queryset) if self.value() == "yes" else queryset
 
 
-@admin.register(Invitation)
-class InvitationAdmin(LargeTableAdmin):
-    """Invitations are made here and looked at; what can be done to one is on its own page (“View on site”)."""
+class LoginAttemptChangeList(LargeTableChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        """Look up whose accounts the page shows, all at once."""
+        super().get_results(request)
+        attempts: list[Any] = list(self.result_list)
+        ids = {attempt.account for attempt in attempts if _UUID.fullmatch(attempt.account)}
+        users = {str(user.pk): user for user in User.objects.filter(pk__in=ids)}
+        for attempt in attempts:
+            attempt.user = users.get(attempt.account)
+        self.result_list = attempts
 
-    list_display = ["whom", "state", "used", "granted", "invited_by_name", "delivery", "created_at", "expires_at"]
-    list_filter = [StateFilter, "delivery"]
+
+@admin.register(LoginAttempt)
+class LoginAttemptAdmin(LargeTableAdmin):
+    """Who tried to sign in as whom, for as long as it counts, and who is locked now. For reading only."""
+
+    list_display = ["reserved_at", "whose", "network", "known_browser", "forgiven_at", "locked_until"]
+    list_display_links = None
+    list_filter = [LockedNow]
     ordering = ["-id"]
-    search_fields = ["email"]  # shows the search box; get_search_results does the work
-    search_help_text = _("The beginning of an e-mail address, or a whole id.")
-    actions = ["resend", "revoke"]
-    fieldsets = [
-        (None, {"fields": ["whom", "domain", "state", "used", "granted", "note"]}),
-        (_("History"), {"fields": ["invited_by", "invited_by_name", "authority", "created_at", "expires_at"]}),
-        (None, {"fields": ["delivery", "sent_at", "asked_at", "revoked_at", "lapsed_at"]}),
-    ]
-    inlines = [RedemptionInline]
+    search_fields = ["account"]  # shows the search box; get_search_results does the work
+    search_help_text = _("A whole username, e-mail address or network address.")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Invitation]:
-        return super().get_queryset(request).select_related("invited_by").prefetch_related("roles")
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LoginAttemptChangeList]:
+        return LoginAttemptChangeList
 
-    def get_fieldsets(self, request: HttpRequest, obj: Invitation | None = None) -> Any:
-        fields = ["emails", "domain", "max_uses", "days", "roles", "note"]
-        return super().get_fieldsets(request, obj) if obj else [(None, {"fields": fields})]
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LoginAttempt]:
+        return lockout.with_lock(super().get_queryset(request))
 
-    def get_form(self, request: HttpRequest, obj: Invitation | None = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **kwargs) if obj else InviteForm.of(acting_user(request))
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
-    def get_inlines(self, request: HttpRequest, obj: Invitation | None) -> Any:
-        return self.inlines if obj else []
+    def has_change_permission(self, request: HttpRequest, obj: LoginAttempt | None = None) -> bool:
+        return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Invitation | None = None) -> bool:
-        return False  # what was sent is sent; it can be sent again, replaced or revoked
-
-    def has_delete_permission(self, request: HttpRequest, obj: Invitation | None = None) -> bool:
-        return False  # who invited whom stays readable
-
-    def has_send_permission(self, request: HttpRequest) -> bool:
-        """For the actions; the service asks for each invitation as well."""
-        return request.user.has_perm("accounts.change_invitation")
-
-    @admin.display(description=_("for"))
-    def whom(self, invitation: Invitation) -> str:
-        return str(invitation)
-
-    @admin.display(description=_("state"))
-    def state(self, invitation: Invitation) -> str:
-        return invitation.get_state_display()
-
-    @admin.display(description=_("used"))
-    def used(self, invitation: Invitation) -> str:
-        return _("%(uses)d of %(max)d") % {"uses": invitation.uses, "max": invitation.max_uses}
-
-    @admin.display(description=_("roles"))
-    def granted(self, invitation: Invitation) -> str:
-        return ", ".join(group.name for group in invitation.roles.all()) or roles.MEMBER
-
-    @admin.display(description=_("the inviter may still invite so"), boolean=True)
-    def authority(self, invitation: Invitation) -> bool:
-        return invitations.has_authority(invitation)
-
-    def view_on_site(self, invitation: Invitation) -> str:
-        return reverse("invitation_detail", args=[invitation.pk])
+    def has_delete_permission(self, request: HttpRequest, obj: LoginAttempt | None = None) -> bool:
+        return False
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Invitation], search_term: str
-    ) -> tuple[QuerySet[Invitation], bool]:
-        """Search by prefix on the canonical address, which an index serves on any table size."""
+        self, request: HttpRequest, queryset: QuerySet[LoginAttempt], search_term: str
+    ) -> tuple[QuerySet[LoginAttempt], bool]:
         term = search_term.strip()
         if not term:
             return queryset, False
-        matches = Q(email_canonical__startswith=identity.canonical_email(term))
-        with suppress(ValidationError):
-            matches |= Q(pk=forms.UUIDField().clean(term))
+        matches = Q(account=lockout.account_of(term))
+        with suppress(ValueError):
+            matches |= Q(network=network_of(term))
         return queryset.filter(matches), False
 
-    def save_model(self, request: HttpRequest, obj: Invitation, form: InviteForm, change: bool) -> None:
-        """Make what the form says; `obj` stands for the first one from here on."""
-        made = form.invite()
-        obj.__dict__.update(made[0].__dict__)
-        if len(made) > 1:
-            text = ngettext("%(count)d invitation is on its way.", "%(count)d invitations are on their way.", len(made))
-            self.message_user(request, text % {"count": len(made)}, messages.SUCCESS)
+    @admin.display(description=_("account"))
+    def whose(self, attempt: Any) -> str:
+        """The user, with a link, or the name that was tried."""
+        if attempt.user is None:
+            return str(attempt.account)
+        address = reverse("admin:accounts_user_change", args=[attempt.user.pk])
+        return format_html('<a href="{}">{}</a>', address, attempt.user.username)
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Nothing is left to save: the service has given the roles."""
+    @admin.display(boolean=True, description=_("known browser"))
+    def known_browser(self, attempt: LoginAttempt) -> bool:
+        return bool(attempt.device)
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: Any = None,
-    ) -> HttpResponse:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except AccountError as refusal:
-            messages.error(request, MESSAGES[refusal.code])
-            return HttpResponseRedirect(request.path)
-
-    @admin.action(description=_("Send the selected invitations again"), permissions=["send"])
-    def resend(self, request: HttpRequest, queryset: QuerySet[Invitation]) -> None:
-        self._act(request, queryset, invitations.resend)
-
-    @admin.action(description=_("Revoke the selected invitations"), permissions=["send"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[Invitation]) -> None:
-        self._act(request, queryset, invitations.revoke)
-
-    def _act(self, request: HttpRequest, queryset: QuerySet[Invitation], act: Any) -> None:
-        done = 0
-        for invitation in queryset:
-            try:
-                act(invitation.pk, acting_user=acting_user(request))
-            except AccountError as refusal:
-                self.message_user(request, f"“{invitation}”: {MESSAGES[refusal.code]}", messages.WARNING)
-            except PermissionDenied:
-                refused = _("“%(invitation)s”: you may not hand out its roles.")
-                self.message_user(request, refused % {"invitation": invitation}, messages.WARNING)
-            else:
-                done += 1
-        text = ngettext("%(count)d invitation changed.", "%(count)d invitations changed.", done)
-        self.message_user(request, text % {"count": done}, messages.SUCCESS if done else messages.INFO)
+    @admin.display(description=_("locked until"), empty_value="")
+    def locked_until(self, attempt: Any) -> datetime | None:
+        return cast("datetime | None", attempt.locked_until)

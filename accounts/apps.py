@@ -6,6 +6,9 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import receivers
+        from accounts import jobs, lockout, receivers
+        from config import schedule
 
         receivers.connect()
+        schedule.every_minute(lockout.forget_old)
+        schedule.every_minute(jobs.forget_requested_mails)

@@ -1,14 +1,23 @@
-"""The one authentication backend."""
+"""The two authentication backends: one reserves the try, the other looks at the password."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from axes.backends import AxesStandaloneBackend
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 from django.http import HttpRequest
 
+from accounts import lockout
 from accounts.models import User
+
+
+class ReservingBackend(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
+    """Refuses what `lockout` refuses; lets in nobody. Code without a request counts as one network of its own."""
+
+    def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
+        super().authenticate(request or HttpRequest(), **credentials)
 
 
 class IdentityBackend(ModelBackend):
@@ -28,7 +37,11 @@ class IdentityBackend(ModelBackend):
             make_password(password)
             return None
         # Hash first, judge afterwards: a refused state must cost what a wrong password costs.
-        return user if user.check_password(password) and self.user_can_authenticate(user) else None
+        if not user.check_password(password) or not self.user_can_authenticate(user):
+            return None
+        if request is None:  # no login follows that would forgive the reservation
+            lockout.forgive(HttpRequest(), user)
+        return user
 
     def user_can_authenticate(self, user: Any) -> bool:
         return isinstance(user, User) and user.may_sign_in

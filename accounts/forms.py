@@ -10,10 +10,12 @@ from django.conf import settings
 from django.contrib.auth import password_validation
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.models import Group
+from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts import identity, invitations, roles, services
+from accounts import identity, invitations, lockout, roles, services
 from accounts.errors import AccountError
 from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
@@ -113,13 +115,15 @@ class LoginForm(AuthenticationForm):
 
 
 class StaffLoginForm(LoginForm):
-    """The admin's door: whoever is no staff gets the same words as a wrong password."""
+    """The admin's door: whoever is no staff gets the same words as a wrong password, and it counts as one."""
 
     required_css_class = "required"
 
     def confirm_login_allowed(self, user: User) -> None:
         super().confirm_login_allowed(user)
         if not user.is_staff:
+            credentials = {"username": user.username}
+            user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
             raise self.get_invalid_login_error()
 
 
@@ -143,6 +147,16 @@ class ChangePasswordForm(PasswordChangeForm):
     old_password = PasswordField(label=_("Current password"), autocomplete="current-password")
     new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
     new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        self.request = request
+        super().__init__(*args, **kwargs)
+
+    def clean_old_password(self) -> str:
+        old_password: str = self.cleaned_data["old_password"]
+        if not lockout.checked_password(self.request, self.user, old_password):
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return old_password
 
 
 class ProfileForm(forms.ModelForm[User]):

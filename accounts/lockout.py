@@ -1,52 +1,244 @@
-"""What django-axes needs to know about us: whose failure counts, and the page of a locked-out login."""
+"""Who may try a password now: every try is reserved in the database before it is hashed.
+
+Counting failures afterwards would let all guesses through that are sent at the same moment. The reservation is
+committed first, under locks, and only if no limit is reached; a success forgives it. django-axes is the frame:
+its backend and middleware ask `ReservingHandler` and show `locked_out`. ``docs/operations.md`` has the rules.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
+from functools import reduce
 from http import HTTPStatus
+from math import ceil
+from operator import and_, or_
 from typing import Any
 
-from axes.models import AccessAttempt
+from axes.handlers.base import AxesHandler
+from axes.signals import user_locked_out
 from django.conf import settings
+from django.contrib.auth.signals import user_login_failed
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 
-from accounts import identity
-from accounts.models import User
-from config.client_address import client_address
+from accounts import devices, identity
+from accounts.models import LoginAttempt, User
+from config.client_address import client_address, client_network, network_of
+from config.database.locks import hold_until_commit
 from config.errors import error_page
 
-_LONGEST_COUNTED = 200  # axes keeps 255 characters; a longer name would overflow its column
+# A success forgives the failures before it, but they go on counting for this long. Otherwise the right guess in
+# a burst of parallel ones would hand the rest of the burst, which is still waiting, a fresh budget.
+BURST = timedelta(seconds=5)
+_LONGEST_COUNTED = 200
 
 
-def counted_name(request: HttpRequest | None, credentials: dict[str, Any] | None = None) -> str:
-    """Return the canonical form of the name that was tried, so that spellings share one budget."""
-    given = (credentials or {}).get("username") or (request.POST.get("username", "") if request else "")
-    name = identity.canonical_email(given) if "@" in given else identity.canonical_username(given)
-    if len(name) <= _LONGEST_COUNTED:
-        return name
-    return "sha256:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+def counted_name(name: str) -> str:
+    """Return the canonical form of a name or address that was tried, or a digest of a very long one."""
+    canonical = identity.canonical_email(name) if "@" in name else identity.canonical_username(name)
+    if len(canonical) <= _LONGEST_COUNTED:
+        return canonical
+    return "sha256:" + hashlib.sha256(canonical.encode("utf-8", "replace")).hexdigest()
 
 
-def counted_address(request: HttpRequest) -> str:
-    """Return the caller's address; behind a Unix socket without proxies of ours, all callers are one."""
-    return client_address(request) or "0.0.0.0"  # noqa: S104 - nothing is bound to it
+def account_of(name: str) -> str:
+    """Return what tries with this name or address count for: the id of its user, else the counted name."""
+    user = User.objects.by_login_name(name)
+    return str(user.pk) if user else counted_name(name)
 
 
-def forget_failures(request: HttpRequest, user: User) -> None:
-    """Forget after a success what was tried with the address; axes itself forgets the username's failures."""
-    name = counted_name(None, {"username": user.email})
-    AccessAttempt.objects.filter(username=name, ip_address=counted_address(request)).delete()
+# Deciding
 
 
-def forget_all_failures(user: User) -> None:
-    """Forget what anybody tried with the user's name or address: who holds the mailbox has a new password now."""
-    names = [counted_name(None, {"username": name}) for name in (user.username, user.email)]
-    AccessAttempt.objects.filter(username__in=names).delete()
+def reserve(request: HttpRequest, account: str) -> int:
+    """Reserve one try of `account`'s password; returns 0, or how many seconds no further try is taken.
+
+    Must not be called inside a transaction: a reservation that others cannot see yet reserves nothing.
+    """
+    attempt = _attempt(request, account)
+    values = {"account": attempt.account, "network": attempt.network, "device": attempt.device}
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        # Every caller takes the account's lock first, so two can never wait for each other.
+        hold_until_commit(f"login account {attempt.account}", f"login network {attempt.network}")
+        cursor.execute(_reserve_sql(), values)
+        (seconds,) = cursor.fetchone()
+    return ceil(seconds or 0)
+
+
+def _attempt(request: HttpRequest, account: str) -> LoginAttempt:
+    device = devices.known_device(request, account)
+    return LoginAttempt(account=account, network=client_network(request), device=device)
+
+
+def _reserve_sql() -> str:
+    until = locked_until_sql("%(account)s", "%(network)s", "%(device)s")
+    return f"""
+        WITH lock AS (SELECT {until} AS until), reserved AS (
+            INSERT INTO accounts_loginattempt (account, network, device)
+            SELECT %(account)s, %(network)s, %(device)s FROM lock WHERE until IS NULL
+        )
+        SELECT extract(epoch FROM until - statement_timestamp()) FROM lock
+    """  # noqa: S608 - placeholders and our own numbers only
+
+
+def locked_until_sql(account: str, network: str, device: str) -> str:
+    """Return SQL for the time until which tries are refused, or NULL; the arguments are SQL, too.
+
+    A known browser is judged by its own failures alone: neither a stranger nor whoever shares its network can
+    lock it out.
+    """
+    known = f"attempt.account = {account} AND attempt.device = {device}"
+    every_network = f"attempt.account = {account} AND attempt.device = ''"
+    every_account = f"attempt.network = {network} AND attempt.device = ''"
+    return f"""(
+        CASE WHEN {device} <> '' THEN {_until_sql(known, settings.LOGIN_FAILURE_LIMIT)}
+        ELSE GREATEST(
+            {_until_sql(f"{every_network} AND attempt.network = {network}", settings.LOGIN_FAILURE_LIMIT)},
+            {_until_sql(every_network, settings.LOGIN_FAILURES_PER_ACCOUNT)},
+            {_until_sql(every_account, settings.LOGIN_FAILURES_PER_NETWORK)}
+        ) END
+    )"""
+
+
+def _until_sql(condition: str, limit: int) -> str:
+    """As `locked_until_sql`, for `limit` tries under one condition.
+
+    They lock when the latest of them lie within the cool-off of each other, for the cool-off after the last; or
+    shorter, when a forgiven one among them ceases to count before that.
+    """
+    return f"""(
+        SELECT LEAST(max(reserved_at) + {_cooloff()}, min(forgiven_at) + {_seconds(BURST)})
+        FROM (
+            SELECT reserved_at, forgiven_at FROM accounts_loginattempt attempt
+            WHERE {condition} AND {_counting_sql()}
+            ORDER BY reserved_at DESC LIMIT {limit}
+        ) latest
+        HAVING count(*) = {limit}
+            AND max(reserved_at) - min(reserved_at) <= {_cooloff()}
+            AND max(reserved_at) > statement_timestamp() - {_cooloff()}
+    )"""  # noqa: S608 - placeholders and our own numbers only
+
+
+def _counting_sql() -> str:
+    # What is older than two cool-offs can be no part of a lock that still stands.
+    return (
+        f"reserved_at > statement_timestamp() - 2 * {_cooloff()}"
+        f" AND (forgiven_at IS NULL OR forgiven_at > statement_timestamp() - {_seconds(BURST)})"
+    )
+
+
+def _cooloff() -> str:
+    return _seconds(settings.LOGIN_COOLOFF)
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"interval '{duration.total_seconds()} seconds'"
+
+
+def refuse(request: HttpRequest, name: str, seconds: int) -> None:
+    """Let the answer to this request be the page of a lock that stands for `seconds`, and tell who listens."""
+    request.axes_locked_out = True  # type: ignore[attr-defined]  # read by AxesMiddleware
+    request.locked_for = seconds  # type: ignore[attr-defined]
+    user_locked_out.send(sender=__name__, request=request, username=name, ip_address=client_address(request))
 
 
 def locked_out(
     request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None = None
 ) -> HttpResponse:
-    """Answer a login that is locked for `AXES_COOLOFF_TIME` after too many failures."""
-    seconds = round(settings.AXES_COOLOFF_TIME.total_seconds())
-    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, retry_after=seconds)
+    """Answer a refused try (`AXES_LOCKOUT_CALLABLE`): the same for every account and name."""
+    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, retry_after=getattr(request, "locked_for", None))
+
+
+class ReservingHandler(AxesHandler):  # type: ignore[misc]  # axes has no types
+    """What django-axes asks before each login (`AXES_HANDLER`)."""
+
+    def is_allowed(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:
+        name, password = (credentials or {}).get("username"), (credentials or {}).get("password")
+        if not name or password is None:  # `IdentityBackend` tries nothing then
+            return True
+        if seconds := reserve(request, account_of(name)):
+            refuse(request, counted_name(name), seconds)
+        return not seconds
+
+    def reset_attempts(
+        self, *, ip_address: str | None = None, username: str | None = None, ip_or_username: bool = False
+    ) -> int:
+        """For ``manage.py axes_reset`` and its kin."""
+        conditions = [Q(network=network_of(ip_address))] if ip_address else []
+        conditions += [Q(account=account_of(username))] if username else []
+        whose = reduce(or_ if ip_or_username else and_, conditions, Q())
+        return forget(LoginAttempt.objects.filter(whose))
+
+
+def checked_password(request: HttpRequest, user: User, password: str) -> bool:
+    """Whether `password` is that of the signed-in `user`, who is asked for it again; counts as a login does.
+
+    When the account is locked, nothing is hashed, and whatever the view answers becomes the page of the lock.
+    """
+    if seconds := reserve(request, str(user.pk)):
+        refuse(request, user.username_canonical, seconds)
+        return False
+    if user.check_password(password):
+        forgive(request, user)
+        return True
+    user_login_failed.send(sender=__name__, credentials={"username": user.username}, request=request)
+    return False
+
+
+# Forgetting
+
+
+def forgive(request: HttpRequest, user: User) -> None:
+    """Let what was tried on `user`'s account from this network, or this known browser, count no more."""
+    attempt = _attempt(request, str(user.pk))
+    rows = LoginAttempt.objects.filter(account=attempt.account, device=attempt.device, forgiven_at=None)
+    if not attempt.device:
+        rows = rows.filter(network=attempt.network)
+    rows.update(forgiven_at=Now())
+
+
+def forget(attempts: QuerySet[LoginAttempt]) -> int:
+    """Delete them, so that they lock nobody; returns how many."""
+    deleted, _models = attempts.delete()
+    return deleted
+
+
+def forget_old() -> int:
+    """Delete what is no part of any lock any more; returns how many."""
+    return forget(LoginAttempt.objects.filter(reserved_at__lt=Now() - 2 * settings.LOGIN_COOLOFF))
+
+
+# Showing
+
+
+def with_lock(attempts: QuerySet[LoginAttempt]) -> QuerySet[LoginAttempt]:
+    """Add `locked_until`: when a try like this one will be taken again, or None. For a page of rows."""
+    columns = [f"accounts_loginattempt.{column}" for column in ("account", "network", "device")]
+    return attempts.annotate(locked_until=RawSQL(locked_until_sql(*columns), []))  # noqa: S611 - no value in it
+
+
+def locking(attempts: QuerySet[LoginAttempt]) -> QuerySet[LoginAttempt]:
+    """Keep those that reached a limit, which stands: one row for every lock."""
+    return attempts.filter(pk__in=RawSQL(_locking_sql(), []))  # noqa: S611 - no value in it
+
+
+def _locking_sql() -> str:
+    def full(partition: str, limit: int) -> str:
+        window = f"PARTITION BY {partition} ORDER BY reserved_at RANGE {_cooloff()} PRECEDING"
+        return f"count(*) OVER ({window}) >= {limit}"
+
+    # As `locked_until_sql`, for all rows in one pass.
+    return f"""(
+        SELECT id FROM (
+            SELECT id, reserved_at,
+                {full("account, device, CASE device WHEN '' THEN network END", settings.LOGIN_FAILURE_LIMIT)}
+                OR device = '' AND {full("account, device", settings.LOGIN_FAILURES_PER_ACCOUNT)}
+                OR device = '' AND {full("network, device = ''", settings.LOGIN_FAILURES_PER_NETWORK)} AS locks
+            FROM accounts_loginattempt WHERE {_counting_sql()}
+        ) judged
+        WHERE locks AND reserved_at > statement_timestamp() - {_cooloff()}
+    )"""  # noqa: S608 - our own numbers only

@@ -395,3 +395,43 @@ class ReservedUsername(models.Model):
 
     def __str__(self) -> str:
         return self.username_canonical
+
+
+class LoginAttempt(models.Model):
+    """One password that was or is being tried; written by `lockout` before the password is hashed.
+
+    It counts as a failure until a success forgives it. Refused tries leave no row.
+    """
+
+    account = models.TextField(help_text=_("The id of the user, or the name that was tried when there is none."))
+    network = models.TextField(help_text=_("An IPv4 address or an IPv6 network, empty for none."))
+    device = models.TextField(help_text=_("The browser, if it had signed in to the account before, else empty."))
+    reserved_at = models.DateTimeField(_("tried at"), db_default=Now())
+    forgiven_at = models.DateTimeField(_("forgiven at"), null=True)
+
+    class Meta:
+        verbose_name = _("login attempt")
+        verbose_name_plural = _("login attempts")
+        indexes = [
+            models.Index(fields=["account", "device", "reserved_at"], name="accounts_attempt_account"),
+            models.Index(fields=["network", "reserved_at"], name="accounts_attempt_network", condition=Q(device="")),
+            models.Index(fields=["reserved_at"], name="accounts_attempt_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} / {self.device or self.network}"
+
+
+class RequestedMail(models.Model):
+    """A mail that went to an address because somebody, perhaps a stranger, typed it into a page."""
+
+    email_canonical = models.TextField()
+    sent_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = _("requested mail")
+        verbose_name_plural = _("requested mails")
+        indexes = [models.Index(fields=["email_canonical", "sent_at"], name="accounts_requested_mail")]
+
+    def __str__(self) -> str:
+        return self.email_canonical

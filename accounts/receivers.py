@@ -10,8 +10,9 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db.models.signals import post_migrate
 from django.http import HttpRequest
 
-from accounts import lockout, roles, services
+from accounts import devices, lockout, roles, services
 from accounts.models import User
+from config.client_address import client_address
 
 log = structlog.get_logger("accounts.login")
 
@@ -27,13 +28,16 @@ def connect() -> None:
 
 def _logged_in(sender: type[User], request: HttpRequest, user: User, **kwargs: Any) -> None:
     services.count_login(user)
-    lockout.forget_failures(request, user)
-    log.info("login.succeeded", id=str(user.pk), address=lockout.counted_address(request))
+    lockout.forgive(request, user)
+    devices.remember(request, user)
+    log.info("login.succeeded", id=str(user.pk), address=client_address(request))
 
 
 def _login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
-    address = lockout.counted_address(request) if request else None
-    log.warning("login.failed", name=lockout.counted_name(request, credentials), address=address)
+    if getattr(request, "axes_locked_out", False):
+        return  # nothing was tried; `_locked_out` has said so
+    name = lockout.counted_name(credentials.get("username") or "")
+    log.warning("login.failed", name=name, address=client_address(request) if request else None)
 
 
 def _locked_out(sender: Any, request: HttpRequest, username: str, ip_address: str, **kwargs: Any) -> None:

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from accounts import identity, invitations, jobs, links, lockout, roles
 from accounts.errors import AccountError
-from accounts.models import ReservedUsername, User
+from accounts.models import LoginAttempt, ReservedUsername, User
 
 log = structlog.get_logger("accounts")
 
@@ -287,7 +287,7 @@ def reset_password(user: User, token: str, password: str) -> None:
         current.password = user.password
         current.email_verified_at = current.email_verified_at or timezone.now()
         current.save(update_fields=["password", "email_verified_at"])
-        lockout.forget_all_failures(current)
+        lockout.forget(LoginAttempt.objects.filter(account=str(current.pk)))
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
     _log("user.password_reset", user)
 
@@ -333,6 +333,19 @@ def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
             jobs.send_mail_to_user.enqueue(mail, str(user.pk))
             _log("user.set_password_link_sent", user, by=str(acting_user.pk))
     return len(active)
+
+
+def unlock(*, account: str | None = None, network: str | None = None, acting_user: User | None) -> int:
+    """Forget the tries for an account (see `lockout.account_of`), from a network, of both or, without either, all.
+
+    Returns how many; whoever was locked by them is not any more.
+    """
+    given = {"account": account, "network": network}
+    whose = {column: value for column, value in given.items() if value is not None}
+    forgotten = lockout.forget(LoginAttempt.objects.filter(**whose))
+    by = str(acting_user.pk) if acting_user else "command"
+    transaction.on_commit(partial(log.info, "login.unlocked", by=by, attempts=forgotten, **whose))
+    return forgotten
 
 
 def count_login(user: User) -> None:

@@ -203,6 +203,9 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
     form_class = ChangePasswordForm
     success_url = reverse_lazy("profile")
 
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
     def form_valid(self, form: Any) -> HttpResponse:
         services.change_password(form.user, form.cleaned_data["new_password1"])
         update_session_auth_hash(self.request, form.user)  # this session goes on, all others end

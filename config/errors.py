@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from http import HTTPStatus
+from math import ceil
 
 import structlog
 from django.core.exceptions import RequestDataTooBig
@@ -26,7 +27,8 @@ def error_page(
 ) -> HttpResponse:
     """Render ``templates/<status>.html``; a plain line when even that fails."""
     request_id = getattr(request, "request_id", "")
-    context = {"request_id": request_id, "status": status.value, "retry_after": retry_after}
+    minutes = ceil(retry_after / 60) if retry_after else None
+    context = {"request_id": request_id, "status": status.value, "retry_after": retry_after, "minutes": minutes}
     try:
         response = HttpResponse(render_to_string(template or f"{status.value}.html", context), status=status)
     except Exception:

@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "config.middleware.MethodPageMiddleware",
     "axes.middleware.AxesMiddleware",
+    "accounts.devices.DeviceCookieMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -166,6 +167,7 @@ CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
+DEVICE_COOKIE_NAME = f"{_prefix}device"
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 
 # --- Accounts ----------------------------------------------------------------------------------------
@@ -210,16 +212,14 @@ _HASHERS = {
 }
 PASSWORD_HASHERS = [_HASHERS.pop(PASSWORD_HASHER), *_HASHERS.values()]
 
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "accounts.backends.IdentityBackend"]
-AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 5, low=1, high=1000)
-AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_COOLOFF_MINUTES", 30, low=1, high=10080))
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_RESET_ON_SUCCESS = True
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_USERNAME_CALLABLE = "accounts.lockout.counted_name"
-AXES_CLIENT_IP_CALLABLE = "accounts.lockout.counted_address"
+AUTHENTICATION_BACKENDS = ["accounts.backends.ReservingBackend", "accounts.backends.IdentityBackend"]
+LOGIN_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 5, low=1, high=1000)
+LOGIN_FAILURES_PER_ACCOUNT = env.integer("LOGIN_FAILURES_PER_ACCOUNT", 50, low=1, high=100_000)
+LOGIN_FAILURES_PER_NETWORK = env.integer("LOGIN_FAILURES_PER_NETWORK", 200, low=1, high=100_000)
+LOGIN_COOLOFF = timedelta(minutes=env.integer("LOGIN_COOLOFF_MINUTES", 30, low=1, high=10080))
+AXES_HANDLER = "accounts.lockout.ReservingHandler"
 AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
-AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # its tables stay empty
 AXES_VERBOSE = False
 
 # --- Mail and background work ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_guard_users_by_triggers"),
+        ("accounts", "0003_reserve_login_attempts"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 

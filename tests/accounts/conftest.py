@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.db.models import F
 from django.test import Client
 from django_tasks_db.models import DBTaskResult
 
-from accounts.models import User
+from accounts.hashers import BcryptHasher
+from accounts.models import LoginAttempt, User
 from config.worker import Worker
 from tests.factories import PASSWORD, UserFactory
 
@@ -52,8 +55,33 @@ def admins_browser(administrator: User) -> Client:
     return browser
 
 
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that were hashed since the test began or cleared it."""
+    hashed: list[str] = []
+    encode = BcryptHasher.encode
+
+    def counting(self: BcryptHasher, password: str, salt: str | bytes) -> str:
+        hashed.append(password)
+        return encode(self, password, salt)
+
+    monkeypatch.setattr(BcryptHasher, "encode", counting)
+    return hashed
+
+
 def sign_in(browser: Client, name: str, password: str = PASSWORD, **more: Any) -> Any:
     return browser.post("/accounts/login/", {"username": name, "password": password}, **more)
+
+
+def failures(browser: Client, count: int, name: str = "owner", **more: Any) -> list[int]:
+    """Sign in with a wrong password so many times; returns the statuses."""
+    return [sign_in(browser, name, "Wrong-Password-1", **more).status_code for _try in range(count)]
+
+
+def let_pass(**duration: float) -> None:
+    """Let the recorded login attempts be older by this much."""
+    shift = timedelta(**duration)
+    LoginAttempt.objects.update(reserved_at=F("reserved_at") - shift, forgiven_at=F("forgiven_at") - shift)
 
 
 def jobs() -> list[tuple[str, list[str]]]:

@@ -490,8 +490,11 @@ def test_what_is_no_filter_of_the_list_cannot_be_asked_letter_by_letter(
     "address",
     [
         "/admin/auth/group/?name__regex=[",
-        "/admin/axes/accessattempt/?username__regex=[",
-        "/admin/axes/accessattempt/?attempt_time__year=99999999999",
+        "/admin/accounts/loginattempt/?account__regex=[",
+        "/admin/accounts/loginattempt/?reserved_at__year=99999999999",
+        "/admin/accounts/loginattempt/?locked=nonsense",
+        "/admin/accounts/loginattempt/?q=%ff",
+        "/admin/accounts/loginattempt/nonsense/change/",
         "/admin/django_tasks_database/dbtaskresult/?status__regex=[",
         "/admin/r/1/nonsense/",
         "/admin/r/99999999999999999999/1/",
@@ -503,7 +506,7 @@ def test_no_other_address_of_the_admin_is_a_server_error(calm_browser: Client, a
 
 
 @pytest.mark.parametrize("selected", ["nonsense", "0", "x\0y", "1,2"])
-@pytest.mark.parametrize("listing", [LIST, "/admin/auth/group/", "/admin/axes/accessattempt/"])
+@pytest.mark.parametrize("listing", [LIST, "/admin/auth/group/", "/admin/accounts/loginattempt/"])
 def test_a_forged_selection_is_no_server_error(calm_browser: Client, owner: User, listing: str, selected: str) -> None:
     for action in ("deactivate", "delete_selected"):
         form = {"action": action, "_selected_action": selected, "select_across": "0"}
