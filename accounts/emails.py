@@ -42,14 +42,18 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
 }
 
 
-def send(mail: str, user: User) -> None:
-    """Render and send one mail; raises what the mail server's library raises, for the worker to retry."""
+def send(mail: str, user: User) -> bool:
+    """Render and send one mail, unless it is needless by now; returns whether it was sent.
+
+    Raises what the mail server's library raises, for the worker to retry.
+    """
     if mail == "address_known" and user.email_verified_at is None:
         mail = "verify_email"  # "simply sign in" would be a dead end
     if mail == "verify_email" and user.email_verified_at is not None:
-        return
+        return False
     _send(mail, user.email, {"user": user, **MAILS[mail](user)})
     log.info("mail.sent", mail=mail, user=str(user.pk))
+    return True
 
 
 def send_invitation(invitation: Invitation) -> None:

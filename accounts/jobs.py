@@ -7,10 +7,21 @@ made when it runs.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Now
 from django_tasks import task
 
 from accounts import emails, identity
-from accounts.models import Invitation, User
+from accounts.models import Invitation, RequestedMail, User
+from config.database.locks import hold_until_commit
+
+log = structlog.get_logger("accounts.jobs")
+
+MOST_REQUESTED_MAILS = 5  # to one address within the time below
+REQUESTED_MAILS_FOR = timedelta(minutes=30)
 
 
 @task()
@@ -46,10 +57,36 @@ def send_invitation_asked(invitation_id: str) -> None:
 
 @task()
 def send_mail_to_address(mail: str, email: str) -> None:
-    """As `send_mail_to_user`, for whoever owns `email`, if anybody does.
+    """As `send_mail_to_user`, for whoever owns `email`, if anybody does and has not had too many of them lately.
 
     The look-up happens here, so that the page which asks costs the same for known and unknown addresses.
     """
     user = User.objects.filter(email_canonical=identity.canonical_email(email), deleted_at=None, is_active=True).first()
-    if user is not None:
-        emails.send(mail, user)
+    if user is None:
+        return
+    reserved = _reserve_mail(mail, user.email_canonical)
+    if reserved is None:
+        log.warning("mail.withheld", mail=mail, user=str(user.pk))
+        return
+    sent = False
+    try:
+        sent = emails.send(mail, user)
+    finally:
+        if not sent:  # a mail server that is away must not use the budget up
+            reserved.delete()
+
+
+def _reserve_mail(mail: str, email_canonical: str) -> RequestedMail | None:
+    # The last one is kept for a reset: else a stranger could keep the owner of an address from choosing a new
+    # password by asking for mails that do not help with it.
+    most = MOST_REQUESTED_MAILS if mail == "password_reset" else MOST_REQUESTED_MAILS - 1
+    with transaction.atomic():
+        hold_until_commit(f"mail {email_canonical}")  # several workers may run
+        recent = RequestedMail.objects.filter(email_canonical=email_canonical, sent_at__gt=Now() - REQUESTED_MAILS_FOR)
+        return RequestedMail.objects.create(email_canonical=email_canonical) if recent.count() < most else None
+
+
+def forget_requested_mails() -> int:
+    """Delete what counts no more; returns how many."""
+    deleted, _models = RequestedMail.objects.filter(sent_at__lt=Now() - REQUESTED_MAILS_FOR).delete()
+    return deleted

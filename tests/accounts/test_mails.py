@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.conf import settings as project_settings
 from django.core import mail
+from django.db.models import F
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from accounts import emails, invitations, jobs, links
-from accounts.models import Invitation, User
+from accounts.models import Invitation, RequestedMail, User
+from config import schedule
 from config.worker import Worker
 from tests.accounts.conftest import run_jobs
 from tests.factories import UserFactory
@@ -259,3 +262,68 @@ def test_the_worker_sends_what_is_queued_once() -> None:
         "Choose a new password",
         "Confirm your e-mail address",
     ]
+
+
+# --- not too many to one address --------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Lets time pass for the mails that were counted."""
+
+    def let_pass(minutes: float) -> None:
+        RequestedMail.objects.update(sent_at=F("sent_at") - timedelta(minutes=minutes))
+
+    return let_pass
+
+
+def request_mails(name: str, email: str, count: int) -> int:
+    """Ask for the mail so many times; returns how many were sent."""
+    for _time in range(count):
+        jobs.send_mail_to_address.enqueue(name, email)
+    return len(run_jobs())
+
+
+def test_an_address_gets_at_most_five_mails_in_half_an_hour(clock: Any) -> None:
+    user, other = UserFactory.create(), UserFactory.create()
+    with capture_logs() as lines:
+        assert request_mails("password_reset", user.email.upper(), 7) == 5
+    withheld = [(line["mail"], line["user"]) for line in lines if line["event"] == "mail.withheld"]
+    assert withheld == [("password_reset", str(user.pk))] * 2
+    assert request_mails("password_reset", other.email, 1) == 1
+    clock(29)
+    assert request_mails("password_reset", user.email, 1) == 0
+    clock(1)
+    assert request_mails("password_reset", user.email, 1) == 1
+
+
+def test_mails_of_all_kinds_count_together_and_the_last_one_is_kept_for_a_reset(clock: Any) -> None:
+    user = UserFactory.create()
+    assert request_mails("address_known", user.email, 6) == 4
+    assert request_mails("password_reset", user.email, 2) == 1
+
+
+def test_a_mail_that_was_needless_or_could_not_be_sent_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = UserFactory.create()
+    assert request_mails("verify_email", user.email, 6) == 0  # the address is confirmed already
+    with monkeypatch.context() as away:
+        away.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", refuse)
+        for _time in range(6):
+            with pytest.raises(ConnectionRefusedError):
+                jobs.send_mail_to_address.call("password_reset", user.email)
+    assert request_mails("password_reset", user.email, 6) == 5
+
+
+def refuse(*args: Any) -> None:
+    raise ConnectionRefusedError
+
+
+def test_an_unknown_address_leaves_nothing_and_old_counts_are_forgotten(clock: Any) -> None:
+    user = UserFactory.create()
+    assert request_mails("password_reset", "nobody@example.com", 1) == 0
+    assert not RequestedMail.objects.exists()
+    request_mails("password_reset", user.email, 2)
+    clock(31)
+    request_mails("password_reset", user.email, 1)
+    schedule.run()
+    assert RequestedMail.objects.count() == 1
