@@ -1,0 +1,104 @@
+"""``manage.py unlock``."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from structlog.testing import capture_logs
+
+from accounts.models import LoginAttempt, User
+from tests.accounts.conftest import failures, sign_in
+
+pytestmark = pytest.mark.django_db
+
+
+def unlock(*arguments: str) -> tuple[int, str, str]:
+    """Run the command; returns exit code, output and errors."""
+    out, errors = io.StringIO(), io.StringIO()
+    try:
+        call_command("unlock", *arguments, stdout=out, stderr=errors)
+    except SystemExit as end:
+        return int(str(end.code)), out.getvalue(), errors.getvalue()
+    return 0, out.getvalue(), errors.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def locked(owner: User, colleague: User) -> None:
+    """Both are locked out from here, and the colleague from another network too."""
+    for name in ("owner", "colleague"):
+        assert failures(Client(), 6, name)[-1] == 429
+    assert failures(Client(), 6, "colleague", REMOTE_ADDR="2001:db8::1")[-1] == 429
+
+
+def test_by_name_or_address_the_person_can_sign_in_again_and_nobody_else(owner: User) -> None:
+    assert unlock("OWNER") == (0, "OWNER: 5 attempts forgotten\n", "")
+    assert sign_in(Client(), "owner").status_code == 302
+    assert sign_in(Client(), "colleague").status_code == 429
+    assert unlock("Colleague@example.com") == (0, "Colleague@example.com: 10 attempts forgotten\n", "")
+    assert sign_in(Client(), "colleague").status_code == 302
+
+
+def test_a_known_name_with_nothing_to_forget_is_no_failure() -> None:
+    unlock("owner")
+    assert unlock("owner") == (0, "owner: 0 attempts forgotten\n", "")
+
+
+def test_an_unknown_name_that_nobody_tried_is_said_and_the_others_are_unlocked() -> None:
+    code, out, errors = unlock("nobody", "owner")
+    assert (code, out) == (1, "owner: 5 attempts forgotten\n")
+    assert errors == "nobody: there is no such account, and nobody tried that name lately\n"
+
+
+def test_an_unknown_name_that_was_tried_is_unlocked() -> None:
+    failures(Client(), 1, "nobody")
+    assert unlock("Nobody") == (0, "Nobody: 1 attempt forgotten\n", "")
+
+
+def test_by_network() -> None:
+    assert unlock("--network", "2001:db8::ffff") == (0, "2001:db8::ffff: 5 attempts forgotten\n", "")
+    assert set(LoginAttempt.objects.values_list("network", flat=True)) == {"127.0.0.1"}
+    assert unlock("--network", "2001:db8::/64") == (0, "2001:db8::/64: 0 attempts forgotten\n", "")
+
+
+def test_all() -> None:
+    assert unlock("--all") == (0, "all: 15 attempts forgotten\n", "")
+    assert not LoginAttempt.objects.exists()
+
+
+def test_for_programs() -> None:
+    code, out, errors = unlock("owner", "nobody", "--json")
+    assert (code, errors) == (1, "")
+    assert json.loads(out) == {"forgotten": {"owner": 5, "nobody": 0}, "unknown": ["nobody"]}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["owner", "--all"], ["--all", "--network", "192.0.2.1"], ["--network", "nonsense"], ["--network", ""]],
+)
+def test_what_says_nothing_or_too_much_is_refused_and_forgets_nothing(arguments: list[str]) -> None:
+    with pytest.raises(CommandError):
+        unlock(*arguments)
+    assert LoginAttempt.objects.count() == 15
+
+
+def test_an_empty_name_unlocks_nobody() -> None:
+    assert unlock("")[0] == 1
+    assert LoginAttempt.objects.count() == 15
+
+
+def test_it_is_a_log_line(owner: User, django_capture_on_commit_callbacks: object) -> None:
+    with capture_logs() as lines, django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        unlock("owner")
+    assert lines == [
+        {
+            "event": "login.unlocked",
+            "log_level": "info",
+            "by": "command",
+            "account": str(owner.pk),
+            "attempts": 5,
+        }
+    ]
