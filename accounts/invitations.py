@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -25,12 +25,12 @@ from django.utils import timezone
 from accounts import identity, jobs, links, roles
 from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, User
+from config.database.locks import hold_until_commit
 
 log = structlog.get_logger("accounts.invitations")
 
 PAUSE_BETWEEN_MAILS = timedelta(minutes=1)
 PAUSE_BETWEEN_QUESTIONS = timedelta(days=1)
-_COUNTING = 0x6A7E_0001  # the advisory lock under which invitations are counted and made
 
 State = Invitation.State
 Delivery = Invitation.Delivery
@@ -131,9 +131,8 @@ def _require_roles(granted: Collection[Group], acting_user: User | None) -> None
 
 
 def _require_quota(wanted: int, acting_user: User | None) -> None:
-    """Take the lock under which invitations are made, until the transaction ends, and count under it."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_COUNTING])
+    """Count under the lock under which all invitations are made, which ends with the transaction."""
+    hold_until_commit("invitations")
     if acting_user is None:
         return
     today = Invitation.objects.filter(created_at__gt=Now() - timedelta(days=1), from_command=False)

@@ -25,7 +25,7 @@ class Role:
     staff: bool
 
 
-_LOOK = frozenset({"accounts.view_user", "accounts.view_invitation", "auth.view_group"})
+_LOOK = frozenset({"accounts.view_user", "accounts.view_invitation", "accounts.view_loginattempt", "auth.view_group"})
 _HELP = _LOOK | {"accounts.change_user", "accounts.add_invitation", "accounts.change_invitation"}
 
 MEMBER = "Member"
