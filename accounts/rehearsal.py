@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 
 from accounts.errors import MESSAGES
-from config.browser import Answer, Browser
+from config.browser import Answer, Browser, NoForm
 from config.env import Environment
 from config.scratch import Database, ScratchError, manage, running_site
 
@@ -96,8 +96,15 @@ class OpenForm:
 
 def open_form(browser: Browser, door: str, wanted: dict[str, str]) -> OpenForm:
     """Open the signup form behind `door`, which an invitation's link leads to by a redirect; raises NoForm."""
-    path = door if door == reverse("signup") else browser.get(door).location or door
+    path = door if door == reverse("signup") else _follow(browser, door)
     return OpenForm(browser, path, browser.open_form(path) | wanted)
+
+
+def _follow(browser: Browser, link: str) -> str:
+    answer = browser.get(link)
+    if not answer.location:
+        raise NoForm(f"The invitation's link answered {answer.status}")  # the link itself is a secret
+    return answer.location
 
 
 # What is rehearsed
@@ -127,12 +134,12 @@ class Scenario:
 
 def scenarios(mode: str, people: int) -> list[Scenario]:
     """The scenarios of a mode of `MODES`."""
-    each = {
+    by_mode = {
         "name": [Scenario("name", people, 1)],
         "distinct": [Scenario("distinct", people, people)],
         "invitation": [Scenario(f"invitation-{uses}", people, min(uses, people), uses) for uses in (1, 5)],
     }
-    return [scenario for name in each for scenario in each[name] if mode in (name, "all")]
+    return [scenario for name, found in by_mode.items() if mode in (name, "all") for scenario in found]
 
 
 # Where it is rehearsed
@@ -156,18 +163,18 @@ def scratch_stage(database: Database, scenario: Scenario, *, processes: int) -> 
     Raises ScratchError when the site does not start or makes no invitation.
     """
     environment = database.environment | {
+        "SECRET_KEY": secrets.token_urlsafe(64),  # nothing that is signed here is worth anything there
         "SIGNUP_MODE": "invite" if scenario.uses else "open",
         "EMAIL_URL": "dummymail://",  # no worker runs that would send one; this is the second lock on that door
     }
     door = _invite(environment, scenario.uses) if scenario.uses else reverse("signup")
+    uses = "SELECT coalesce(sum(uses), 0) FROM accounts_invitation" if scenario.uses else "SELECT NULL"
     with running_site(environment, processes=processes) as site:
         yield Stage(
             partial(site.browser, headers=_as_proxied(), timeout=_patience(scenario)),
             door,
             count_accounts=partial(database.value, "SELECT count(*) FROM accounts_user"),
-            count_uses=partial(database.value, "SELECT coalesce(sum(uses), 0) FROM accounts_invitation")
-            if scenario.uses
-            else lambda: None,
+            count_uses=partial(database.value, uses),
             log=site.program.says,
         )
 
@@ -235,7 +242,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What all of them got, and what the database then held more than before."""
+    """What all of them got, and how many accounts and uses the database then counted more than before, if known."""
 
     scenario: Scenario
     outcomes: Sequence[Outcome]
@@ -287,7 +294,7 @@ def rehearse(scenario: Scenario, stage: Stage, progress: Progress | None = None)
     """Let everybody send the form at the same moment; raises NoForm, OSError when it cannot even be opened."""
     accounts, uses = stage.count_accounts(), stage.count_uses()
     forms = in_parallel([partial(open_form, stage.new_browser(), stage.door, wish) for wish in scenario.wishes()])
-    outcomes = at_once([partial(_outcome, form) for form in forms], progress=progress)
+    outcomes = at_once([partial(send, form) for form in forms], progress=progress)
     return Result(
         scenario, outcomes, _more(stage.count_accounts(), than=accounts), _more(stage.count_uses(), than=uses)
     )
@@ -297,7 +304,8 @@ def _more(now: int | None, *, than: int | None) -> int | None:
     return None if now is None or than is None else now - than
 
 
-def _outcome(form: OpenForm) -> Outcome:
+def send(form: OpenForm) -> Outcome:
+    """Send the form; what its owner gets, also when that is nothing."""
     try:
         answer = form.send()
     except (OSError, http.client.HTTPException):

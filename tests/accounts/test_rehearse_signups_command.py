@@ -9,6 +9,7 @@ import pty
 import re
 import secrets
 import signal
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPMessage
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -25,17 +27,21 @@ from accounts.rehearsal import (
     LET_IN,
     LOST,
     USED_UP,
+    OpenForm,
     Outcome,
     Result,
     Scenario,
     kind_of,
     link_path,
+    open_form,
     rehearse,
     scenarios,
     scratch_stage,
+    send,
 )
+from config.browser import NoForm
 from config.scratch import ScratchError, clean_environment
-from tests.live import LOGIN, ROOT, Answer, Database, Program, manage, own_database, running_site, wait_until
+from tests.live import LOGIN, ROOT, Answer, Browser, Database, Program, manage, own_database, running_site, wait_until
 
 PEOPLE = 20
 # The site's own database: whoever asks it for anything fails.
@@ -240,14 +246,55 @@ def test_server_errors_fail_the_rehearsal_and_show_the_sites_last_words(unguarde
     assert "The site's last words:" in errors.getvalue() and "UndefinedTable" in errors.getvalue()
 
 
-def test_a_failed_verdict_is_said_and_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = result(LET_IN, LET_IN, TAKEN, accounts=2)
-    output = io.StringIO()
-    command = Command(stdout=output)
-    command._print([result(LET_IN, TAKEN, TAKEN), found], as_json=False)
-    assert re.search(r"^verdict +holds +FAILS$", output.getvalue(), re.M)
-    said = output.getvalue().splitlines()[-1]
-    assert said == "name fails: let in: 2 instead of 1; accounts in database: 2 instead of 1."
+def test_a_failed_verdict_is_said_and_is_exit_code_1(unguarded_database: Database) -> None:
+    with running_site(unguarded_database.environment | {"SIGNUP_EMAIL_DOMAINS": "only.example"}) as site:
+        done = rehearse_signups("-n", "3", "--mode", "distinct", "--url", f"http://127.0.0.1:{site.port}")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"^verdict +FAILS$", done.stdout, re.M)
+    assert done.stdout.splitlines()[-1] == "distinct fails: let in: 0 instead of 3; other answers: 422 (3 times)."
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Reads one request's head, says `words` and hangs up."""
+
+    daemon_threads = True
+
+    def __init__(self, words: bytes) -> None:
+        self.words = words
+        super().__init__(("127.0.0.1", 0), _Conversation)
+
+    @property
+    def browser(self) -> Browser:
+        return Browser(self.server_address[1])
+
+
+class _Conversation(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Server)
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(self.server.words)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[bytes], Server]]:
+    servers = []
+
+    def start_server(words: bytes) -> Server:
+        servers.append(Server(words))
+        Thread(target=servers[-1].serve_forever, args=[0.05], daemon=True).start()
+        return servers[-1]
+
+    yield start_server
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("words", [b"", b"HTTP/1.1 303 See Other\r\nContent-Length: 10\r\n\r\nhalf"])
+def test_a_connection_that_is_lost_is_counted_as_lost(serve: Callable[[bytes], Server], words: bytes) -> None:
+    form = OpenForm(serve(words).browser, "/", {})
+    assert send(form) == Outcome(LOST, None)
 
 
 # Invitations
@@ -262,6 +309,14 @@ def test_an_invitations_link_is_read_from_what_invite_prints() -> None:
 def test_anything_else_that_invite_prints_is_an_obstacle_and_not_repeated(printed: str) -> None:
     with pytest.raises(ScratchError, match=r"^What “manage.py invite --json” printed is no list"):
         link_path(printed)
+
+
+def test_an_invitation_that_leads_to_no_form_is_an_obstacle_and_its_link_stays_secret(
+    serve: Callable[[bytes], Server],
+) -> None:
+    browser = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").browser
+    with pytest.raises(NoForm, match=r"^The invitation's link answered 404$"):
+        open_form(browser, "/accounts/invitation/secret/", {})
 
 
 # Running sites
@@ -298,6 +353,7 @@ def test_a_running_site_is_told_by_its_answers_and_its_accounts_stay() -> None:
         (["--processes", "16"], {"WEB_THREADS": "32"}, 3, "16 processes with WEB_THREADS=32 want more connections"),
         (["--url", "http://localhost:1", "--mode", "invitation"], {}, 3, "on a scratch site only"),
         (["--url", "http://localhost:1"], {}, 3, "The rehearsal cannot run: [Errno 111] Connection refused"),
+        (["--url", "http://localhost:1"], {"BASE_URL": "http://localhost:1"}, 3, 'connection to server at "127.0.0.1"'),
         (["--url", "localhost"], {}, 3, "--url: must be the site's own address"),
         (["--url", "http://localhost/path"], {}, 3, "--url: must be the site's own address"),
         (["--url", "http://localhost:1"], PRODUCTION, 3, "say --yes-make-accounts"),

@@ -13,8 +13,10 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+import psycopg2
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
 
 from accounts.rehearsal import (
     MODES,
@@ -38,7 +40,10 @@ MOST_PEOPLE = 1000
 MOST_CONNECTIONS = 180  # the scratch server takes 200, some of them kept for its administrator and for us
 LOG_LINES = 20
 BAR = 30  # characters
+# Also of the database, whose exit code would be that of a failed verdict.
 OBSTACLES = (
+    DatabaseError,
+    psycopg2.Error,
     ScratchError,
     EmbeddedPostgresError,
     Faults,
