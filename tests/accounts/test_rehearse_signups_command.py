@@ -158,7 +158,7 @@ def test_a_terminal_gets_a_progress_bar() -> None:
     shown = os.read(terminal, 10_000).decode()
     os.close(terminal)
     assert done.returncode == 0
-    bars = [f"name         [{'#' * (10 * done):<30}] {done}/3" for done in range(3)]
+    bars = [f"name         [{'#' * (10 * done):<30}] {done}/3" for done in range(4)]
     assert shown.split("\r\033[K") == ["", *bars, ""]
 
 

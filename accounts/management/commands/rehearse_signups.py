@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from django.db import Error as DatabaseError
 
 from accounts.rehearsal import (
     MODES,
+    Progress,
     Result,
     Scenario,
     Stage,
@@ -40,6 +41,7 @@ MOST_PEOPLE = 1000
 MOST_CONNECTIONS = 180  # the scratch server takes 200, some of them kept for its administrator and for us
 LOG_LINES = 20
 BAR = 30  # characters
+WIPE = "\r\033[K"  # the terminal's line
 # Also of the database, whose exit code would be that of a failed verdict.
 OBSTACLES = (
     DatabaseError,
@@ -125,18 +127,30 @@ class Command(BaseCommand):
         return results
 
     def _rehearse(self, scenario: Scenario, stage_of: StageOf) -> Result:
-        self._show_progress(scenario.name, 0, scenario.people)
-        with stage_of(scenario) as stage:
-            result = rehearse(scenario, stage, partial(self._show_progress, scenario.name))
-            if result.facts["server_errors"]:
-                self.stderr.write("\n".join(["The site's last words:", *stage.log().splitlines()[-LOG_LINES:]]))
+        with self._progress_bar(scenario.name, scenario.people) as progress, stage_of(scenario) as stage:
+            result = rehearse(scenario, stage, progress)
+            words = stage.log().splitlines()[-LOG_LINES:] if result.facts["server_errors"] else []
+        if words:
+            self.stderr.write("\n".join(["The site's last words:", *words]))
         return result
 
-    def _show_progress(self, name: str, done: int, total: int) -> None:
-        """A bar on a terminal, nothing in a pipe."""
-        if sys.stderr.isatty():
+    @contextmanager
+    def _progress_bar(self, name: str, total: int) -> Iterator[Progress]:
+        """On a terminal a bar, which is wiped away at the end; nothing in a pipe."""
+        if not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+
+        def show(done: int, total: int) -> None:
             bar = "#" * (BAR * done // total)
-            sys.stderr.write(f"\r\033[K{name:<12} [{bar:<{BAR}}] {done}/{total}" if done < total else "\r\033[K")
+            sys.stderr.write(f"{WIPE}{name:<12} [{bar:<{BAR}}] {done}/{total}")
+            sys.stderr.flush()
+
+        show(0, total)
+        try:
+            yield show
+        finally:
+            sys.stderr.write(WIPE)
             sys.stderr.flush()
 
     def _print(self, results: list[Result], as_json: bool) -> None:
