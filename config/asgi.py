@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -15,12 +16,14 @@ django_application = get_asgi_application()
 
 # Both import models' settings, so Django must be set up first.
 from config.content_type import tamed  # noqa: E402
+from config.middleware import announced_length  # noqa: E402
 from healthcheck import probes  # noqa: E402
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-async def application(scope: dict[str, Any], receive: Any, send: Send) -> None:
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer health probes before all middleware; hand everything else to Django."""
     if scope["type"] == "http":
         # In a thread of its own: the one that Django shares may be busy with a slow view.
@@ -29,7 +32,32 @@ async def application(scope: dict[str, Any], receive: Any, send: Send) -> None:
             await _send(answer, send)
             return
         scope = {**scope, "headers": [(name, _tamed(name, value)) for name, value in scope["headers"]]}
+        receive = _bounded(scope, receive)
     await django_application(scope, receive, send)
+
+
+def _bounded(scope: dict[str, Any], receive: Receive) -> Receive:
+    """Hand over the announced body and no byte more, and none of one that is too long.
+
+    Django stores the whole body before any middleware; the middleware then refuses by what was announced.
+    """
+    left = announced_length(dict(scope["headers"]).get(b"content-length", b"").decode("latin-1"))
+    left = left if left <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE else 0
+    ended = False
+
+    async def receive_bounded() -> dict[str, Any]:
+        nonlocal left, ended
+        message = await receive()
+        while ended and message["type"] == "http.request":  # what is left over; Django waits for the end only
+            message = await receive()
+        if message["type"] != "http.request":
+            return message
+        body = message.get("body", b"")[:left]
+        left -= len(body)
+        ended = not (left and message.get("more_body"))
+        return {**message, "body": body, "more_body": not ended}
+
+    return receive_bounded
 
 
 def _tamed(name: bytes, value: bytes) -> bytes:

@@ -6,7 +6,9 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from time import monotonic
+from typing import Any
 from urllib.parse import urljoin
 
 import structlog
@@ -27,6 +29,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}\Z")
+LONGEST_STRANGERS_BODY = 16 * 1024  # bytes; whoever is signed in may send DATA_UPLOAD_MAX_MEMORY_SIZE
 
 
 class RequestIdMiddleware:
@@ -107,6 +110,9 @@ class WellFormedMiddleware:
             return errors.method_not_allowed(request)
         if is_malformed(request):
             return errors.bad_request(request)
+        if "HTTP_TRANSFER_ENCODING" in request.META:
+            # Django takes a body of unannounced length for an empty one; the caller should know.
+            return errors.error_page(request, HTTPStatus.LENGTH_REQUIRED)
         return self.get_response(request)
 
 
@@ -152,6 +158,37 @@ class DatabaseBudgetMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         with database_budget(settings.DATABASE_DEADLINE):
             return self.get_response(request)
+
+
+class BoundedBodyMiddleware:
+    """Refuse with 413 a body that is too long for its page and sender, before anything parses or hashes it.
+
+    A page that opens without signing in (Django's mark `login_not_required`) is a stranger's page, whoever asks.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Callable[..., Any], *_: Any) -> HttpResponse | None:
+        # Before the CSRF check, which parses the form; the user is looked up for long bodies only.
+        length = announced_length(request.META.get("CONTENT_LENGTH"))
+        if length <= LONGEST_STRANGERS_BODY:
+            return None
+        members_page = getattr(view, "login_required", True) and request.user.is_authenticated
+        if members_page and length <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return None
+        return errors.error_page(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def announced_length(header: str | None) -> int:
+    """The bytes that a Content-Length announces; none when it is missing or no number, as Django counts it."""
+    try:
+        return int(header or 0)
+    except ValueError:
+        return 0
 
 
 class MethodPageMiddleware:
