@@ -66,7 +66,8 @@ class GatehouseAdminSite(admin.AdminSite):
                 messages.warning(request, _("That filter could not be understood, so the whole list is shown."))
                 return HttpResponseRedirect(request.path)
 
-        return super().admin_view(calm_view, cacheable)
+        # Nothing here is cacheable, and a stranger must not tell by that header which addresses exist.
+        return super().admin_view(calm_view, cacheable=False)
 
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """One page changes passwords, by one service; the admin's own would go past it."""

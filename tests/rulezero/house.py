@@ -1,0 +1,301 @@
+"""Every door of the site, found by walking its URLconf, and everybody who may stand in front of one.
+
+A page that is added later is walked too. It only has to be told here what opens it (`_TOKENS`), and a model in the
+admin needs one row (`_furnish`); the walk says so when that is missing.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from http.cookies import SimpleCookie
+from typing import Any
+from urllib.parse import quote
+
+import django
+import pytest
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.admin.utils import quote as admin_quote
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.core.mail import EmailMessage
+from django.db import connection, transaction
+from django.test import Client
+from django.test.client import ClientHandler
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts import jobs, links
+from accounts.models import User
+from config.mail_preview import MailDirectoryBackend
+from config.middleware import CONTENT_SECURITY_POLICY
+from tests.factories import UserFactory
+
+LONGEST = 3.0  # seconds that any answer may take
+TOKEN = "t" * 32  # the CSRF secret in every browser here; unmasked it is its own valid token
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+
+# What strangers put where a path has an argument; "_00" is how the admin spells a NUL in an id.
+ODD = (
+    "00000000-0000-0000-0000-000000000000",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "None",
+    "x" * 300,
+    "_00",
+    "_0A_FF",
+    "'",
+    "%",
+    "{0}",
+    "\ud7ff🙈",
+    "..",
+    ".",
+    "a:b",
+    "1/2/3",
+    "MQ",
+)
+_ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>([^)]*)\)")
+_INSIDE = re.compile(
+    r"Traceback \(most|File \"/|site-packages|psycopg|postgres(?!ql://)|gunicorn|sqlstate|(?-i:[A-Za-z]+(?:Error|Exception)\b)"
+    r"|(?-i:SELECT .+ FROM|INSERT INTO)|relation \"|object at 0x|"
+    + "|".join(map(re.escape, (django.get_version(), platform.python_version(), str(settings.BASE_DIR)))),
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Door:
+    """One route, and paths that lead to it: the first opens what exists, the others are guesses."""
+
+    route: str
+    paths: tuple[str, ...]
+
+    @property
+    def is_admin(self) -> bool:
+        return self.route.startswith("admin/")
+
+
+@dataclass
+class Answer:
+    """What came back, how long it took, and the rows it wrote (sessions apart)."""
+
+    asked: str
+    response: Any
+    seconds: float
+    wrote: list[str]
+
+    @cached_property
+    def text(self) -> str:
+        return str(self.response.content.decode("utf-8", "replace"))
+
+    @property
+    def status(self) -> int:
+        return int(self.response.status_code)
+
+    def faults(self) -> list[str]:
+        """What rule zero has against it; every answer to anybody is held to the same."""
+        found = []
+        if self.status >= 500:
+            found.append(f"status {self.status}")
+        if self.seconds > LONGEST:
+            found.append(f"took {self.seconds:.1f} s")
+        if inside := _INSIDE.search(self.text):
+            found.append(f"shows {inside[0]!r}")
+        if self.status == 405 and "Allow" not in self.response:
+            found.append("405 without Allow")
+        found += [f"{name}: {self.response.get(name)!r}" for name, is_right in _HEADERS.items() if not is_right(self)]
+        return [f"{self.asked}: {fault}" for fault in found]
+
+
+def _has_policy(answer: Answer) -> bool:
+    given = answer.response.get("Content-Security-Policy", "")
+    # Only the page that shows a mail adds to it: the hash of the mail's own style sheet.
+    return given == CONTENT_SECURITY_POLICY or (
+        given.startswith(f"{CONTENT_SECURITY_POLICY}; style-src 'self' ") and "/dev/mail/" in answer.asked
+    )
+
+
+_HEADERS: dict[str, Callable[[Answer], bool]] = {
+    "X-Content-Type-Options": lambda answer: answer.response.get("X-Content-Type-Options") == "nosniff",
+    "X-Frame-Options": lambda answer: answer.response.get("X-Frame-Options") == "DENY",
+    "Referrer-Policy": lambda answer: answer.response.get("Referrer-Policy") in ("same-origin", "no-referrer"),
+    "Content-Security-Policy": _has_policy,
+    "Cache-Control": lambda answer: "no-store" in answer.response.get("Cache-Control", ""),
+    "Server": lambda answer: "Server" not in answer.response,
+}
+
+
+# Shared, because middleware is set up once a handler, which takes as long as ten requests.
+_HANDLER = ClientHandler(enforce_csrf_checks=True)
+
+
+@dataclass
+class House:
+    """The site with somebody of every kind, and one row of every model that the admin shows."""
+
+    member: User
+    clerk: User
+    keeper: User
+    newcomer: User
+    doors: list[Door] = field(default_factory=list)
+    _cookies: dict[str, str] = field(default_factory=dict)
+
+    def browser(self, role: str) -> Client:
+        """A fresh browser of a stranger, member, clerk (staff without rights) or keeper (superuser)."""
+        browser = Client(raise_request_exception=False)
+        browser.handler = _HANDLER
+        browser.cookies = SimpleCookie({settings.CSRF_COOKIE_NAME: TOKEN})
+        if role != "stranger":
+            browser.cookies[settings.SESSION_COOKIE_NAME] = self._session(role)
+        return browser
+
+    def _session(self, role: str) -> str:
+        if role not in self._cookies:
+            browser = Client()
+            browser.force_login(getattr(self, role), "accounts.backends.IdentityBackend")
+            self._cookies[role] = browser.cookies[settings.SESSION_COOKIE_NAME].value
+        return self._cookies[role]
+
+
+def ask(browser: Client, method: str, path: str, **request: Any) -> Answer:
+    """Send one request, note what it wrote, and take it back."""
+    with _writes() as wrote, _taken_back():
+        started = time.perf_counter()
+        response = browser.generic(method, path, **request)
+        seconds = time.perf_counter() - started
+    return Answer(f"{method} {path[:120]}", response, seconds, wrote)
+
+
+def post(browser: Client, path: str, body: str | bytes = b"", *, token: str = TOKEN, **request: Any) -> Answer:
+    """Send a form with the CSRF token in a header, so that any body may be sent."""
+    request = {"content_type": "application/x-www-form-urlencoded", "HTTP_X_CSRFTOKEN": token} | request
+    return ask(browser, "POST", path, data=body, **request)
+
+
+@contextmanager
+def _taken_back() -> Iterator[None]:
+    before = transaction.savepoint()
+    try:
+        yield
+    finally:
+        transaction.savepoint_rollback(before)
+
+
+@contextmanager
+def _writes() -> Iterator[list[str]]:
+    """Collect the statements that changed a row, sessions apart: looking at a page may begin one."""
+    wrote: list[str] = []
+
+    def watch(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        statement = str(sql)
+        changes = statement.startswith(("INSERT", "UPDATE", "DELETE")) and context["cursor"].rowcount
+        if changes and "django_session" not in statement:
+            wrote.append(statement[:80])
+        return result
+
+    with connection.execute_wrapper(watch):
+        yield wrote
+
+
+# Finding the doors
+
+
+def _routes(resolver: URLResolver, before: str = "") -> Iterator[str]:
+    for entry in resolver.url_patterns:
+        route = before + str(entry.pattern)
+        if isinstance(entry, URLPattern):
+            yield route
+        else:
+            yield from _routes(entry, route)
+
+
+def find_doors(house: House) -> list[Door]:
+    """Walk the URLconf; every argument is filled with what exists, and then with what does not."""
+    return [Door(route, tuple(_paths(house, route))) for route in _routes(get_resolver())]
+
+
+def _paths(house: House, route: str) -> Iterator[str]:
+    names = [plain or named for plain, named, _choices in _ARGUMENT.findall(route)]
+    if not names:
+        yield f"/{route}"
+        return
+    for values in _fillings(house, route, names):
+        filled = iter(values)
+        path = _ARGUMENT.sub(lambda _found: quote(next(filled), safe="/"), route)  # noqa: B023 - used at once
+        yield "/" + path.replace("^", "").removesuffix("$")
+
+
+def _fillings(house: House, route: str, names: list[str]) -> Iterator[Sequence[str]]:
+    opens = _opening(house, route)
+    yield opens
+    for place in range(len(names)):
+        for odd in ODD:
+            yield [*opens[:place], odd, *opens[place + 1 :]]
+
+
+def _opening(house: House, route: str) -> Sequence[str]:
+    if route in _TOKENS:
+        return _TOKENS[route](house)
+    for model in admin.site._registry:
+        if route.startswith(f"admin/{model._meta.app_label}/{model._meta.model_name}/<path:object_id>/"):
+            row = model._default_manager.first()
+            assert row is not None, f"{model.__name__} is in the admin: add a row of it to _furnish in {__file__}"
+            return [admin_quote(str(row.pk))]
+    if "(?P<app_label>" in route:
+        return ["accounts"]
+    pytest.fail(f"The route {route!r} has arguments: say in _TOKENS of {__file__} what opens it.")
+
+
+_TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
+    "accounts/verify/<str:token>/": lambda house: [links.verification_token(house.newcomer)],
+    "accounts/password/reset/<str:uidb64>/<str:token>/": lambda house: (
+        links.set_password_url(house.member).rstrip("/").split("/")[-2:]
+    ),
+    "admin/r/<path:content_type_id>/<path:object_id>/": lambda house: [
+        str(ContentType.objects.get_for_model(User).pk),
+        str(house.member.pk),
+    ],
+    r"admin/(?P<url>.*)$": lambda house: ["nothing/of/the/kind/"],
+    "dev/mail/<str:name>/": lambda house: [_newest_mail()],
+    "dev/mail/<str:name>/html/": lambda house: [_newest_mail()],
+}
+
+
+def _newest_mail() -> str:
+    return max(settings.MAIL_DIRECTORY.glob("*.eml")).stem
+
+
+# Furnishing it
+
+
+def furnish(mails: Any) -> House:
+    """Make the cast and one row of every model in the admin; mails go to the directory `mails`."""
+    settings.MAIL_DIRECTORY = mails
+    message = EmailMessage("Hello", "Hello", to=["owner@example.com"])
+    MailDirectoryBackend().send_messages([message])
+    house = House(
+        member=UserFactory.create(username="member"),
+        clerk=UserFactory.create(username="clerk", is_staff=True),
+        keeper=UserFactory.create(username="keeper", is_staff=True, is_superuser=True),
+        newcomer=UserFactory.create(username="newcomer", email_verified_at=None),
+    )
+    _furnish(house)
+    house.doors = find_doors(house)
+    return house
+
+
+def _furnish(house: House) -> None:
+    Group.objects.create(name="porters")
+    seen: dict[str, Any] = {"user_agent": "", "ip_address": "192.0.2.1", "username": "member", "path_info": "/"}
+    AccessAttempt.objects.create(**seen, failures_since_start=1)
+    AccessLog.objects.create(**seen)
+    AccessFailureLog.objects.create(**seen)
+    jobs.send_mail_to_user.enqueue("verify_email", str(house.newcomer.pk))
