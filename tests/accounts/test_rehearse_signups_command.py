@@ -353,7 +353,7 @@ def test_a_running_site_is_told_by_its_answers_and_its_accounts_stay() -> None:
         (["--processes", "16"], {"WEB_THREADS": "32"}, 3, "16 processes with WEB_THREADS=32 want more connections"),
         (["--url", "http://localhost:1", "--mode", "invitation"], {}, 3, "on a scratch site only"),
         (["--url", "http://localhost:1"], {}, 3, "The rehearsal cannot run: [Errno 111] Connection refused"),
-        (["--url", "http://localhost:1"], {"BASE_URL": "http://localhost:1"}, 3, 'connection to server at "127.0.0.1"'),
+        (["--url", "http://localhost:1"], {"BASE_URL": "http://localhost:1"}, 3, "Is the server running on that host"),
         (["--url", "localhost"], {}, 3, "--url: must be the site's own address"),
         (["--url", "http://localhost/path"], {}, 3, "--url: must be the site's own address"),
         (["--url", "http://localhost:1"], PRODUCTION, 3, "say --yes-make-accounts"),
@@ -429,9 +429,11 @@ def test_whoever_stops_it_finds_nothing_left(
     wait_until(lambda: left_behind(directory) == [], "no process is left", seconds=10)
 
 
-def test_kill_9_leaves_nothing_either(directory: Path) -> None:
-    with start(directory, "-n", str(CROWD), "--mode", "distinct", **SLOW) as program:
+def test_kill_9_leaves_nothing_either_of_all_the_processes(directory: Path) -> None:
+    with start(directory, "-n", str(CROWD), "--mode", "distinct", "--processes", "3", **SLOW) as program:
         wait_until(lambda: forms_are_being_sent(program, directory), "forms are being sent")
+        web = [pid for pid in left_behind(directory) if "gunicorn" in Path(f"/proc/{pid}/cmdline").read_text()]
+        assert len(web) == 1 + 3  # and the one that looks after them
         program.end(signal.SIGKILL)
     wait_until(lambda: left_behind(directory) == [], "no process is left", seconds=40)
 
