@@ -8,7 +8,6 @@ its backend and middleware ask `ReservingHandler` and show `locked_out`. ``docs/
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
 from functools import reduce
 from http import HTTPStatus
 from math import ceil
@@ -26,14 +25,12 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 
 from accounts import devices, identity
+from accounts.lockout_sql import locked_until_sql, locking_sql
 from accounts.models import LoginAttempt, User
 from config.client_address import client_address, client_network, network_of
 from config.database.locks import hold_until_commit
 from config.errors import error_page
 
-# A success forgives the failures before it, but they go on counting for this long. Otherwise the right guess in
-# a burst of parallel ones would hand the rest of the burst, which is still waiting, a fresh budget.
-BURST = timedelta(seconds=5)
 _LONGEST_COUNTED = 200
 
 
@@ -83,60 +80,6 @@ def _reserve_sql() -> str:
         )
         SELECT extract(epoch FROM until - statement_timestamp()) FROM lock
     """  # noqa: S608 - placeholders and our own numbers only
-
-
-def locked_until_sql(account: str, network: str, device: str) -> str:
-    """Return SQL for the time until which tries are refused, or NULL; the arguments are SQL, too.
-
-    A known browser is judged by its own failures alone: neither a stranger nor whoever shares its network can
-    lock it out.
-    """
-    known = f"attempt.account = {account} AND attempt.device = {device}"
-    every_network = f"attempt.account = {account} AND attempt.device = ''"
-    every_account = f"attempt.network = {network} AND attempt.device = ''"
-    return f"""(
-        CASE WHEN {device} <> '' THEN {_until_sql(known, settings.LOGIN_FAILURE_LIMIT)}
-        ELSE GREATEST(
-            {_until_sql(f"{every_network} AND attempt.network = {network}", settings.LOGIN_FAILURE_LIMIT)},
-            {_until_sql(every_network, settings.LOGIN_FAILURES_PER_ACCOUNT)},
-            {_until_sql(every_account, settings.LOGIN_FAILURES_PER_NETWORK)}
-        ) END
-    )"""
-
-
-def _until_sql(condition: str, limit: int) -> str:
-    """As `locked_until_sql`, for `limit` tries under one condition.
-
-    They lock when the latest of them lie within the cool-off of each other, for the cool-off after the last; or
-    shorter, when a forgiven one among them ceases to count before that.
-    """
-    return f"""(
-        SELECT LEAST(max(reserved_at) + {_cooloff()}, min(forgiven_at) + {_seconds(BURST)})
-        FROM (
-            SELECT reserved_at, forgiven_at FROM accounts_loginattempt attempt
-            WHERE {condition} AND {_counting_sql()}
-            ORDER BY reserved_at DESC LIMIT {limit}
-        ) latest
-        HAVING count(*) = {limit}
-            AND max(reserved_at) - min(reserved_at) <= {_cooloff()}
-            AND max(reserved_at) > statement_timestamp() - {_cooloff()}
-    )"""  # noqa: S608 - placeholders and our own numbers only
-
-
-def _counting_sql() -> str:
-    # What is older than two cool-offs can be no part of a lock that still stands.
-    return (
-        f"reserved_at > statement_timestamp() - 2 * {_cooloff()}"
-        f" AND (forgiven_at IS NULL OR forgiven_at > statement_timestamp() - {_seconds(BURST)})"
-    )
-
-
-def _cooloff() -> str:
-    return _seconds(settings.LOGIN_COOLOFF)
-
-
-def _seconds(duration: timedelta) -> str:
-    return f"interval '{duration.total_seconds()} seconds'"
 
 
 def refuse(request: HttpRequest, name: str, seconds: int) -> None:
@@ -223,22 +166,4 @@ def with_lock(attempts: QuerySet[LoginAttempt]) -> QuerySet[LoginAttempt]:
 
 def locking(attempts: QuerySet[LoginAttempt]) -> QuerySet[LoginAttempt]:
     """Keep those that reached a limit, which stands: one row for every lock."""
-    return attempts.filter(pk__in=RawSQL(_locking_sql(), []))  # noqa: S611 - no value in it
-
-
-def _locking_sql() -> str:
-    def full(partition: str, limit: int) -> str:
-        window = f"PARTITION BY {partition} ORDER BY reserved_at RANGE {_cooloff()} PRECEDING"
-        return f"count(*) OVER ({window}) >= {limit}"
-
-    # As `locked_until_sql`, for all rows in one pass.
-    return f"""(
-        SELECT id FROM (
-            SELECT id, reserved_at,
-                {full("account, device, CASE device WHEN '' THEN network END", settings.LOGIN_FAILURE_LIMIT)}
-                OR device = '' AND {full("account, device", settings.LOGIN_FAILURES_PER_ACCOUNT)}
-                OR device = '' AND {full("network, device = ''", settings.LOGIN_FAILURES_PER_NETWORK)} AS locks
-            FROM accounts_loginattempt WHERE {_counting_sql()}
-        ) judged
-        WHERE locks AND reserved_at > statement_timestamp() - {_cooloff()}
-    )"""  # noqa: S608 - our own numbers only
+    return attempts.filter(pk__in=RawSQL(locking_sql(), []))  # noqa: S611 - no value in it
