@@ -29,6 +29,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}\Z")
+_LENGTH = re.compile(r"[0-9]{0,19}")
 LONGEST_STRANGERS_BODY = 16 * 1024  # bytes; whoever is signed in may send DATA_UPLOAD_MAX_MEMORY_SIZE
 
 
@@ -117,15 +118,15 @@ class WellFormedMiddleware:
 
 
 def is_malformed(request: HttpRequest) -> bool:
-    """Whether the path, query, cookies or content type hold what PostgreSQL or a codec would choke on."""
-    query = request.META.get("QUERY_STRING", "")
-    if "\0" in request.path or "\0" in query or "%00" in query:
+    """Whether the path, headers, cookies or content type hold what PostgreSQL or a codec would choke on."""
+    headers = [value for value in request.META.values() if isinstance(value, str)]
+    if "%00" in request.META.get("QUERY_STRING", "") or any("\0" in text for text in (request.path, *headers)):
         return True
     # A quoted octal \000 is decoded by the cookie parser, so look at what it made of the header.
     if any("\0" in value for value in request.COOKIES.values()):
         return True
-    charset = (request.content_params or {}).get("charset", "utf-8")
-    return request.content_type == MALFORMED or charset.lower() != "utf-8"
+    # Django reads the length as a number in one place and forgives it in another.
+    return request.content_type == MALFORMED or not _LENGTH.fullmatch(request.META.get("CONTENT_LENGTH") or "")
 
 
 OWN_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")

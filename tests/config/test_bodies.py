@@ -99,9 +99,10 @@ def test_a_body_of_unknown_length_is_refused_instead_of_taken_for_an_empty_one()
     assert not User.objects.exists()
 
 
-@pytest.mark.parametrize("length", ["abc", "-1", "1e9", "", "²", " 5 "])
-def test_a_length_that_is_no_number_is_no_server_error(length: str) -> None:
-    assert Client().generic("POST", "/accounts/signup/", b"", FORM, CONTENT_LENGTH=length).status_code in (400, 422)
+@pytest.mark.parametrize("length", ["abc", "-1", "1e9", "²", " 5 ", "9" * 5000])
+def test_a_length_that_is_no_number_is_a_400(length: str) -> None:
+    for address in ("/accounts/signup/", "/accounts/login/", "/nowhere/"):
+        assert Client().generic("POST", address, b"", FORM, CONTENT_LENGTH=length).status_code == 400
 
 
 def post_by_asgi(headers: list[tuple[bytes, bytes]], chunks: list[bytes]) -> tuple[int, bytes]:

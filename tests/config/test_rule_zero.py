@@ -48,17 +48,20 @@ def test_odd_paths_and_query_strings_are_no_server_error(visitor: Client, addres
     "charset",
     ["hex", "idna", "undefined", "rot13", "base64", "utf-7", "utf8", "utf-16", "latin-1", "nonsense", "ünï", "\\"],
 )
-def test_a_form_in_another_charset_is_a_400(visitor: Client, charset: str) -> None:
-    response = visitor.generic(
-        "POST", "/accounts/signup/", b"username=a", f"application/x-www-form-urlencoded; charset={charset}"
-    )
-    assert response.status_code == 400
+@pytest.mark.parametrize("query", ["", "next=x"])
+def test_a_form_in_another_charset_is_a_400(charset: str, query: str) -> None:
+    kind = f"application/x-www-form-urlencoded; charset={charset}"
+    assert wsgi({"CONTENT_TYPE": kind, "QUERY_STRING": query}) == "400 Bad Request"
 
 
-def test_utf8_in_any_spelling_is_understood(visitor: Client) -> None:
-    for charset in ("utf-8", "UTF-8", '"utf-8"'):
-        kind = f"application/x-www-form-urlencoded; charset={charset}"
-        assert visitor.generic("POST", "/accounts/signup/", b"username=a", kind).status_code == 422
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "utf-8;"])
+def test_utf8_in_any_spelling_is_understood(charset: str) -> None:
+    assert wsgi({"CONTENT_TYPE": f"application/x-www-form-urlencoded; charset={charset}"}) == "403 Forbidden"
+
+
+@pytest.mark.parametrize("header", ["HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_REFERER", "REMOTE_ADDR"])
+def test_a_nul_in_a_header_is_a_400(visitor: Client, header: str) -> None:
+    assert visitor.post("/accounts/login/", {"username": "a", "password": "b"}, **{header: "a\0b"}).status_code == 400
 
 
 @pytest.mark.parametrize(
