@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -39,6 +40,13 @@ logger_class = "config.gunicorn.Logger"
 def on_starting(server: Any) -> None:
     django.setup()
     refuse_unfit_server()
+
+
+def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:
+    """Take in what is left of a refused body: closing on unread bytes resets the connection, and the answer is lost."""
+    if request.body is not None:
+        with suppress(Exception):  # a caller who is gone; the answer was sent before
+            request.body.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
 def when_ready(server: Any) -> None:
