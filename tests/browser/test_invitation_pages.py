@@ -35,6 +35,7 @@ def path_of(invitation: Invitation) -> str:
 
 def one_of_each_kind(inviter: User) -> dict[str, Invitation]:
     """Invitations in every state, by the name that their page has in screenshots."""
+    (longest,) = invite([f"{'long' * 15}@{'sub' * 15}.{'domain' * 10}.example.com"], "note" * 125, acting_user=inviter)
     staff = list(Group.objects.filter(name__in=["Support", "Auditor"]))
     addresses = [f"{name}@example.com" for name in ("open", "failed", "expired", "revoked", "lapsed", "powerless")]
     made = {
@@ -42,6 +43,7 @@ def one_of_each_kind(inviter: User) -> dict[str, Invitation]:
     }
     made["link"] = make_link(acting_user=inviter, domain="example.org", max_uses=20, roles=staff)
     made["used"] = make_link(acting_user=inviter)
+    made["longest"] = longest
     ago = timezone.now() - timedelta(days=1)
     demoted = UserFactory.create(username="demoted")
     changes: dict[str, dict[str, Any]] = {
