@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
@@ -202,6 +203,24 @@ class LoginAttemptChangeList(LargeTableChangeList):
         for attempt in attempts:
             attempt.user = users.get(attempt.account)
         self.result_list = attempts
+
+
+class RoleAdmin(GroupAdmin):
+    """Groups decide what their members may do, so who edits them is above all of them: superusers only."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        # What is declared in code is written by every migrate; an edit here would not last.
+        return bool(request.user.is_superuser) and (obj is None or obj.name not in roles.ROLES)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+
+admin.site.unregister(Group)
+admin.site.register(Group, RoleAdmin)
 
 
 @admin.register(LoginAttempt)

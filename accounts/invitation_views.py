@@ -62,7 +62,7 @@ def invitation(request: HttpRequest) -> HttpResponse:
         if request.method != "POST":
             invitations.require_open(found)
     except AccountError as refusal:
-        return refused(request, refusal, invitation=found, can_be_asked=found and invitations.can_be_asked(found))
+        return refused(request, refusal, found)
     return signup_page(request, found, token)
 
 

@@ -322,8 +322,9 @@ def ask_for_new(token: str) -> None:
 
 
 def can_be_asked(invitation: Invitation) -> bool:
-    """Whether it is expired and its inviter is still there to send a new one."""
-    return invitation.state == State.EXPIRED and not invitation.from_command and has_authority(invitation)
+    """Whether it is expired, no newer one followed it, and its inviter is still there to send it again."""
+    unfollowed = invitation.state == State.EXPIRED and invitation.lapsed_at is None
+    return unfollowed and not invitation.from_command and has_authority(invitation)
 
 
 def visible_to(user: User) -> QuerySet[Invitation]:

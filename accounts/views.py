@@ -53,10 +53,12 @@ def form_status(form: BaseForm) -> HTTPStatus:
     return HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
 
 
-def refused(request: HttpRequest, refusal: AccountError, **about: Any) -> HttpResponse:
+def refused(request: HttpRequest, refusal: AccountError, invitation: Invitation | None = None) -> HttpResponse:
     """Return the page of a refusal that has one of its own (`errors.PAGES`)."""
     status, template = PAGES[refusal.code]
-    return render(request, template, {"code": refusal.code, **about}, status=status)
+    can_be_asked = invitation is not None and invitations.can_be_asked(invitation)
+    context = {"code": refusal.code, "invitation": invitation, "can_be_asked": can_be_asked}
+    return render(request, template, context, status=status)
 
 
 def explained(form: BaseForm, refusal: AccountError) -> HTTPStatus:
@@ -92,7 +94,7 @@ def signup_page(request: HttpRequest, invitation: Invitation | None = None, toke
             services.sign_up(form.signup(invitation=token))
         except AccountError as refusal:
             if refusal.code in PAGES:
-                return refused(request, refusal, invitation=invitation)
+                return refused(request, refusal, invitation)
             status = explained(form, refusal)
         else:
             # The same answer for a new, a repeated and a known address (services.SignUpOutcome).
@@ -103,7 +105,7 @@ def signup_page(request: HttpRequest, invitation: Invitation | None = None, toke
                 messages.success(request, text % {"email": form.cleaned_data["email"]})
             return SeeOther(reverse("login"))
     elif form.is_bound and invitation is not None and invitation.state != Invitation.State.OPEN:
-        return refused(request, AccountError(f"invitation_{invitation.state}"), invitation=invitation)
+        return refused(request, AccountError(f"invitation_{invitation.state}"), invitation)
     context = {"form": form, "password_rules": password_rules(), "invitation": invitation}
     return render(request, "accounts/signup.html", context, status=status)
 

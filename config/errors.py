@@ -57,6 +57,9 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 
 def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    user = getattr(request, "_cached_user", None)  # only if somebody looked: an error page asks no database
+    match = request.resolver_match
+    log.warning("request.forbidden", user=str(getattr(user, "pk", None)), route=match.route if match else None)
     return error_page(request, HTTPStatus.FORBIDDEN)
 
 

@@ -169,7 +169,8 @@ CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 DEVICE_COOKIE_NAME = f"{_prefix}device"
-MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+MESSAGE_COOKIE_NAME = f"{_prefix}messages"
+MESSAGE_STORAGE = "config.messages.PrefixedCookieStorage"
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -234,6 +235,8 @@ if _email_url:
         env.fault("EMAIL_URL: must look like smtp+tls://user:password@mail.example.com:587.")
     else:
         globals().update(_email)
+        if _email.get("EMAIL_HOST_PASSWORD") and not (_email.get("EMAIL_USE_TLS") or _email.get("EMAIL_USE_SSL")):
+            env.fault("EMAIL_URL: a password travels encrypted only: smtp+tls:// or smtp+ssl:// instead of smtp://.")
         if "smtp" in _email["EMAIL_BACKEND"] and not _email.get("EMAIL_HOST"):
             env.fault("EMAIL_URL: must name a mail server, like smtp+tls://user:password@mail.example.com:587.")
 elif DEVELOPMENT:

@@ -468,7 +468,11 @@ def test_asking_for_a_new_one_tells_the_inviter_once_a_day(inviter: User) -> Non
 
 def test_there_is_nobody_to_ask_about_an_open_one_or_without_an_inviter(inviter: User) -> None:
     past = timezone.now() - timedelta(hours=1)
-    for invitation in (InvitationFactory.create(invited_by=inviter), InvitationFactory.create(expires_at=past)):
+    for invitation in (
+        InvitationFactory.create(invited_by=inviter),
+        InvitationFactory.create(expires_at=past),
+        InvitationFactory.create(expires_at=past, lapsed_at=past, invited_by=inviter),
+    ):
         with pytest.raises(AccountError):
             invitations.ask_for_new(token(invitation))
     assert (mail.outbox, jobs()) == ([], [])

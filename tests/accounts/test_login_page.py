@@ -124,7 +124,7 @@ def test_a_session_ends_when_its_account_is_shut_out(owners_browser: Client, own
         ("owner", "", "password", "required"),
         ("a" * 255, PASSWORD, "username", "max_length"),
         ("a" * 300, PASSWORD, "username", "max_length"),
-        ("a" * 100_000, PASSWORD, "username", "max_length"),
+        ("a" * 15_000, PASSWORD, "username", "max_length"),
         ("owner\0", PASSWORD, "username", "null_characters_not_allowed"),
         ("owner", PASSWORD + "\0", "password", "null_characters_not_allowed"),
         ("owner", "x" * 1025, "password", "max_length"),

@@ -9,6 +9,7 @@ from django.apps import apps
 from django.contrib.auth.models import Group, Permission
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection
+from django.test import Client
 
 from accounts import roles
 from accounts.models import User
@@ -84,3 +85,33 @@ def test_the_migration_makes_everybody_without_a_role_a_member(
         migration.give_members_their_role(apps, editor)
     assert [one.name for one in owner.groups.all()] == ["Member"]
     assert [one.name for one in colleague.groups.all()] == ["Support"]
+
+
+GROUPS = "/admin/auth/group/"
+
+
+def form_of(group: Group, *codenames: str) -> dict[str, object]:
+    return {"name": group.name, "permissions": [p.pk for p in Permission.objects.filter(codename__in=codenames)]}
+
+
+def test_staff_who_may_change_groups_still_give_themselves_nothing() -> None:
+    own = Group.objects.create(name="Gardeners")
+    staff = UserFactory.create(is_staff=True)
+    staff.groups.set([own])
+    staff.user_permissions.set(Permission.objects.filter(content_type__app_label="auth"))
+    browser = Client()
+    browser.force_login(staff)
+    assert browser.get(GROUPS).status_code == 200
+    for path in (f"{GROUPS}{own.pk}/change/", f"{GROUPS}add/", f"{GROUPS}{own.pk}/delete/"):
+        assert browser.post(path, {**form_of(own, "change_user"), "post": "yes"}).status_code == 403
+    assert roles.permissions_of([own]) == set()
+
+
+def test_a_superuser_edits_own_groups_but_the_four_roles_stay_as_declared(admins_browser: Client) -> None:
+    own, support = Group.objects.create(name="Gardeners"), group("Support")
+    assert admins_browser.post(f"{GROUPS}{own.pk}/change/", form_of(own, "view_user")).status_code == 302
+    assert roles.permissions_of([own]) == {"accounts.view_user"}
+    assert admins_browser.post(f"{GROUPS}{support.pk}/change/", form_of(support, "view_user")).status_code == 403
+    chosen = {"action": "delete_selected", "_selected_action": [str(support.pk)], "post": "yes", "index": "0"}
+    admins_browser.post(GROUPS, chosen)
+    assert roles.permissions_of([group("Support")]) == roles.ROLES["Support"].permissions

@@ -169,6 +169,6 @@ def test_django_stores_no_byte_that_was_not_announced_or_is_too_many(
         while (message := await bounded())["more_body"]:
             body += message["body"]
         assert await bounded() == {"type": "http.disconnect"}
-        return body + message["body"]
+        return body + bytes(message["body"])
 
     assert asyncio.run(read()) == handed_over

@@ -12,7 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
 
+from structlog.testing import capture_logs
+
 from config import errors, urls
+from tests.factories import UserFactory
 
 
 def broken_database(request: HttpRequest) -> HttpResponse:
@@ -157,3 +160,13 @@ def test_every_answer_has_the_security_headers(visitor: Client) -> None:
 
 def test_the_root_logger_is_the_structured_one() -> None:
     assert [type(handler.formatter).__name__ for handler in logging.getLogger().handlers[:1]] == ["ProcessorFormatter"]
+
+
+@pytest.mark.django_db
+def test_a_forbidden_page_names_in_the_log_who_asked(visitor: Client) -> None:
+    owner = UserFactory.create()
+    visitor.force_login(owner)
+    with capture_logs() as lines:
+        assert visitor.get("/accounts/invitations/").status_code == 403
+    (line,) = [line for line in lines if line["event"] == "request.forbidden"]
+    assert (line["user"], line["route"]) == (str(owner.pk), "accounts/invitations/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -67,6 +68,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("SECRET_KEY_FALLBACKS", "abc"),
         ("ALLOWED_HOSTS", ".com"),
         ("EMAIL_URL", "smtp://"),
+        ("EMAIL_URL", "smtp://user:word@mail.example.com:25"),
         ("TRUSTED_PROXIES", "0"),
         ("ENVIRONMENT", "staging"),
         ("PORT", "0"),
@@ -145,3 +147,32 @@ def test_env_example_names_every_variable_and_no_other() -> None:
     wanted = {name for path in sources for name in read.findall(path.read_text())}
     listed = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert listed == wanted
+
+
+IN_PRODUCTION = """
+import django, json
+django.setup()
+from django.conf import settings
+from django.contrib.messages.storage import default_storage
+from django.http import HttpRequest
+from django.test import Client
+browser = Client(headers={"host": "accounts.example.com", "x-forwarded-proto": "https"})
+print(json.dumps({
+    "malformed": [browser.get("/?%00").status_code, browser.get("/?%00").get("Strict-Transport-Security")],
+    "preview": browser.get("/dev/mail/").status_code,
+    "cookies": [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, settings.DEVICE_COOKIE_NAME,
+                default_storage(HttpRequest()).cookie_name],
+    "attributes": [settings.SESSION_COOKIE_SECURE, settings.SESSION_COOKIE_HTTPONLY, settings.SESSION_COOKIE_SAMESITE,
+                   settings.CSRF_COOKIE_SECURE, settings.CSRF_COOKIE_HTTPONLY, settings.CSRF_COOKIE_SAMESITE],
+}))
+"""
+
+
+def test_in_production_cookies_and_answers_belong_to_https_and_no_mail_is_shown() -> None:
+    found = json.loads(start(PRODUCTION, IN_PRODUCTION).stdout)
+    assert found == {
+        "malformed": [400, "max-age=63072000; includeSubDomains; preload"],
+        "preview": 404,
+        "cookies": ["__Host-sessionid", "__Host-csrftoken", "__Host-device", "__Host-messages"],
+        "attributes": [True, True, "Lax"] * 2,
+    }
