@@ -207,6 +207,7 @@ class InviteForm(forms.ModelForm[Invitation]):
     )
 
     inviter: User
+    field_order = ["emails", "note", "roles", "days", "domain", "max_uses"]  # as on the page: faults are listed so
 
     class Meta:
         model = Invitation
