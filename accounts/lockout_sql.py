@@ -9,6 +9,7 @@ from django.conf import settings
 # A success forgives the failures before it, but they go on counting for this long. Otherwise the right guess in
 # a burst of parallel ones would hand the rest of the burst, which is still waiting, a fresh budget.
 BURST = timedelta(seconds=5)
+_MOST_JUDGED = 50_000  # for a list: under attack an administrator wants an answer, not all of it
 
 
 def locked_until_sql(account: str, network: str, device: str) -> str:
@@ -66,7 +67,7 @@ def _seconds(duration: timedelta) -> str:
 
 
 def locking_sql() -> str:
-    """Return SQL for the ids of the tries that reached a limit which stands: all rows in one pass."""
+    """Return SQL for the ids of the tries that reached a limit which stands, among the latest `_MOST_JUDGED`."""
 
     def full(partition: str, limit: int) -> str:
         window = f"PARTITION BY {partition} ORDER BY reserved_at RANGE {_cooloff()} PRECEDING"
@@ -78,7 +79,9 @@ def locking_sql() -> str:
                 {full("account, device, CASE device WHEN '' THEN network END", settings.LOGIN_FAILURE_LIMIT)}
                 OR device = '' AND {full("account, device", settings.LOGIN_FAILURES_PER_ACCOUNT)}
                 OR device = '' AND {full("network, device = ''", settings.LOGIN_FAILURES_PER_NETWORK)} AS locks
-            FROM accounts_loginattempt WHERE {_counting_sql()}
+            FROM (
+                SELECT * FROM accounts_loginattempt WHERE {_counting_sql()} ORDER BY id DESC LIMIT {_MOST_JUDGED}
+            ) latest
         ) judged
         WHERE locks AND reserved_at > statement_timestamp() - {_cooloff()}
     )"""  # noqa: S608 - our own numbers only
