@@ -11,7 +11,6 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
-
 from structlog.testing import capture_logs
 
 from config import errors, urls
