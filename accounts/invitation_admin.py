@@ -29,12 +29,12 @@ class StateFilter(admin.SimpleListFilter):
         return Invitation.State.choices
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Invitation]) -> QuerySet[Invitation]:
-        """Narrow to one state; the partial indexes find the few that are not used among millions."""
-        unused = Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses"))
-        narrowed = {"revoked": Q(revoked_at__isnull=False), "open": unused}.get(self.value() or "", Q())
-        if self.value() not in Invitation.State.values:
+        """Narrow to one state; partial indexes find the few that are not used among millions."""
+        state = self.value() or ""
+        indexed = {"used": Q(), "revoked": Q(revoked_at__isnull=False)}.get(state, Q(uses__lt=F("max_uses")))
+        if state not in Invitation.State.values:
             return queryset
-        return cast("InvitationQuerySet", queryset.filter(narrowed)).in_state(self.value() or "")
+        return cast("InvitationQuerySet", queryset.filter(indexed)).in_state(state)
 
 
 class RedemptionInline(admin.TabularInline[Redemption, Invitation]):

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -25,6 +24,7 @@ from accounts.errors import MESSAGES, AccountError
 from accounts.forms import InviteForm
 from accounts.models import Invitation, User
 from accounts.views import SeeOther, explained, form_status, refused, signup_page
+from config.paging import CappedPaginator
 
 _INVITATION_TOKEN = "_invitation_token"  # noqa: S105 - the name of a session entry
 LISTED = 50  # invitations a page
@@ -95,7 +95,7 @@ def invitation_list(request: HttpRequest) -> HttpResponse:
         else:
             return _say_what_was_made(request, made)
     own = Invitation.objects.filter(invited_by=inviter).prefetch_related("roles").order_by("-created_at")
-    page = Paginator(own, LISTED).get_page(request.GET.get("page"))
+    page = CappedPaginator(own, LISTED).get_page(request.GET.get("page"))
     return render(request, "accounts/invitation_list.html", {"form": form, "page": page}, status=status)
 
 

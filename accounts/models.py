@@ -330,13 +330,13 @@ class Invitation(models.Model):
             models.Index(fields=["invited_by", "created_at"], name="accounts_invitation_inviter"),
             models.Index(fields=["email_canonical"], name="accounts_invitation_email", opclasses=["text_pattern_ops"]),
             # The few that the admin's filters look for among millions.
+            models.Index(fields=["id"], name="accounts_invitation_unused", condition=Q(uses__lt=F("max_uses"))),
+            models.Index(fields=["id"], name="accounts_invitation_revoked", condition=Q(revoked_at__isnull=False)),
             models.Index(
                 fields=["id"],
-                name="accounts_invitation_unused",
-                condition=Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses")),
+                name="accounts_invitation_waiting",
+                condition=Q(delivery__in=["queued", "failed"]),
             ),
-            models.Index(fields=["id"], name="accounts_invitation_revoked", condition=Q(revoked_at__isnull=False)),
-            models.Index(fields=["id"], name="accounts_invitation_failed", condition=Q(delivery="failed")),
         ]
 
     def __str__(self) -> str:

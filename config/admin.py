@@ -11,18 +11,16 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import SuspiciousOperation, ValidationError
-from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from config import errors
+from config.paging import CappedPaginator
 
 log = structlog.get_logger("gatehouse.admin")
 
@@ -72,26 +70,6 @@ class GatehouseAdminSite(admin.AdminSite):
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """One page changes passwords, by one service; the admin's own would go past it."""
         return HttpResponseRedirect(reverse("password_change"))
-
-
-class AtLeast(int):
-    """A count that stopped counting, and says so."""
-
-    def __str__(self) -> str:
-        return f"{int(self):,}+"
-
-
-class CappedPaginator(Paginator[Any]):
-    """Counts at most `COUNT_CAP` rows: a list of ten million costs what a list of ten thousand costs."""
-
-    COUNT_CAP = 10_000
-
-    @cached_property
-    def count(self) -> int:
-        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]  # the admin gives no other kind
-        # The inner LIMIT ends the scan; the order would only make it slower.
-        found = rows.order_by().values("pk")[: self.COUNT_CAP].count()
-        return found if found < self.COUNT_CAP else AtLeast(found)
 
 
 class LargeTableChangeList(ChangeList):

@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts import services
 from accounts.errors import MESSAGES, AccountError
 from accounts.models import ReservedUsername, User
-from config.admin import CappedPaginator
+from config.paging import CappedPaginator
 from tests.accounts.conftest import codes, jobs, link_in, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD, UserFactory
 
