@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.workers.gthread import ThreadWorker
 
 from config import lifeline
 from config.checks import refuse_unfit_server
@@ -18,7 +19,7 @@ from config.checks import refuse_unfit_server
 wsgi_app = "config.wsgi:application"
 bind = f"{settings.BIND}:{settings.PORT}"
 workers = settings.WEB_PROCESSES
-worker_class = "gthread"
+worker_class = "config.gunicorn.Worker"
 threads = settings.WEB_THREADS
 timeout = 30
 graceful_timeout = 25  # with the rest of the way out, below the 30 seconds that SIGTERM grants
@@ -51,6 +52,26 @@ def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None
 
 def when_ready(server: Any) -> None:
     lifeline.hold()
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Threads; and at the end, everybody who has connected is served and the door is closed at once.
+
+    gunicorn's own worker goes on listening while it finishes, and resets in the end whoever came meanwhile.
+    """
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                self._let_in_who_waits(listener)
+                listener.close()
+
+    def _let_in_who_waits(self, listener: Any) -> None:
+        before = -1
+        while before < self.nr_conns:  # `accept` says nothing when nobody waits
+            before = self.nr_conns
+            self.accept(listener)
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
