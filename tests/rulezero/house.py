@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import django
 import pytest
-from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import quote as admin_quote
@@ -32,11 +31,11 @@ from django.test.client import ClientHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts import jobs, links
-from accounts.models import User
+from accounts.models import Invitation, LoginAttempt, User
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
 from config.middleware import CONTENT_SECURITY_POLICY
-from tests.factories import UserFactory
+from tests.factories import InvitationFactory, UserFactory
 
 LONGEST = 3.0  # seconds that any answer may take
 TOKEN = "t" * 32  # the CSRF secret in every browser here; unmasked it is its own valid token
@@ -272,6 +271,13 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "accounts/password/reset/<str:uidb64>/<str:token>/": lambda house: (
         links.set_password_url(house.member).rstrip("/").split("/")[-2:]
     ),
+    "accounts/invitation/<str:token>/": lambda house: [
+        links.invitation_url(Invitation.objects.get(), mailed=False).rstrip("/").split("/")[-1]
+    ],
+    **{
+        f"accounts/invitations/<uuid:invitation_id>/{action}": lambda house: [str(Invitation.objects.get().pk)]
+        for action in ("", "link/", "resend/", "replace/", "revoke/")
+    },
     "admin/r/<path:content_type_id>/<path:object_id>/": lambda house: [
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
@@ -308,8 +314,6 @@ def furnish(mails: Any) -> House:
 
 def _furnish(house: House) -> None:
     Group.objects.create(name="porters")
-    seen: dict[str, Any] = {"user_agent": "", "ip_address": "192.0.2.1", "username": "member", "path_info": "/"}
-    AccessAttempt.objects.create(**seen, failures_since_start=1)
-    AccessLog.objects.create(**seen)
-    AccessFailureLog.objects.create(**seen)
+    LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
+    InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
     jobs.send_mail_to_user.enqueue("verify_email", str(house.newcomer.pk))

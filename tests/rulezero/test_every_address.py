@@ -6,6 +6,7 @@ import re
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Group
 from django.test import Client
 
 from accounts.models import User
@@ -147,7 +148,7 @@ def test_extra_fields_of_a_signup_change_nothing(db: None) -> None:
         "version": 1,
         "username_canonical": "anna",
         "deleted_at": None,
-        "groups": [],
+        "groups": [Group.objects.get(name="Member")],
         "rights": [],
     }
 
