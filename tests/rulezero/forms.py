@@ -28,6 +28,11 @@ class Form:
         """Not made by Django's admin, whose forms are many, slow and alike."""
         return not self.action.startswith("/admin/") or "login" in self.action
 
+    @property
+    def typed(self) -> list[str]:
+        """The fields less the admin's buttons."""
+        return [name for name in self.fields if not name.startswith("_")]
+
     def send(self, house: House, fields: dict[str, str] | list[tuple[str, str]]) -> Answer:
         return self.send_body(house, urlencode(fields, errors="surrogatepass").encode())
 

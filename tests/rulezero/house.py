@@ -62,12 +62,12 @@ ODD = (
     "MQ",
 )
 _ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>([^)]*)\)")
-_INSIDE = re.compile(
-    r"Traceback \(most|File \"/|site-packages|psycopg|postgres(?!ql://)|gunicorn|sqlstate|(?-i:[A-Za-z]+(?:Error|Exception)\b)"
-    r"|(?-i:SELECT .+ FROM|INSERT INTO)|relation \"|object at 0x|"
-    + "|".join(map(re.escape, (django.get_version(), platform.python_version(), str(settings.BASE_DIR)))),
-    re.IGNORECASE,
-)
+_INSIDE = (
+    *("Traceback (most", 'File "/', "site-packages", "psycopg", "postgres", "PostgreSQL", "gunicorn", "SQLSTATE"),
+    *("INSERT INTO", 'relation "', " object at 0x", "WHERE ("),
+    *(django.get_version(), platform.python_version(), str(settings.BASE_DIR)),
+)  # fmt: skip
+_EXCEPTION = re.compile(r"(?<=[a-z])(?:Error|Exception)\b|SELECT .+ FROM")
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Answer:
             found.append(f"status {self.status}")
         if self.seconds > LONGEST:
             found.append(f"took {self.seconds:.1f} s")
-        if inside := _INSIDE.search(self.text):
-            found.append(f"shows {inside[0]!r}")
+        found += [f"shows {inside!r}" for inside in _INSIDE if inside in self.text]
+        found += [f"shows {inside!r}" for inside in _EXCEPTION.findall(self.text)]
         if self.status == 405 and "Allow" not in self.response:
             found.append("405 without Allow")
         found += [f"{name}: {self.response.get(name)!r}" for name, is_right in _HEADERS.items() if not is_right(self)]

@@ -50,7 +50,7 @@ CLASSES: dict[str, list[str]] = {
     ],
     "names of parts": [
         *("__class__", "__proto__", "constructor", "prototype", "__dict__", "self", "this", "pk", "id", "objects", "_state", "con"),
-        *("CON", "PRN", "AUX", "NUL", "COM1", "LPT1", "root", "admin", "postgres://", "www", "localhost", "example.com", "default"),
+        *("CON", "PRN", "AUX", "NUL", "COM1", "LPT1", "root", "admin", "https://", "www", "localhost", "example.com", "default"),
     ],
     "sql": [
         *("'", "''", "' or '1'='1", "1' or 1=1 --", "'; drop table accounts_user; --", '"; drop table x', "1; select pg_sleep(5)"),
