@@ -138,12 +138,20 @@ class AddressForm(forms.Form):
     )
 
 
-class ChoosePasswordForm(SetPasswordForm):  # type: ignore[type-arg]  # not generic at run time
+class PolicyBesideFirstField:
+    """What the policy refuses stands where it was typed first; only a mismatch belongs to the repetition."""
+
+    def validate_password_for_user(self: Any, user: User, password_field_name: str = "new_password2") -> None:
+        if password_field_name in self.cleaned_data:
+            super().validate_password_for_user(user, "new_password1")  # type: ignore[misc]  # of Django's forms
+
+
+class ChoosePasswordForm(PolicyBesideFirstField, SetPasswordForm):  # type: ignore[type-arg]  # not generic at run time
     new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
     new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
 
 
-class ChangePasswordForm(PasswordChangeForm):
+class ChangePasswordForm(PolicyBesideFirstField, PasswordChangeForm):
     old_password = PasswordField(label=_("Current password"), autocomplete="current-password")
     new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
     new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
