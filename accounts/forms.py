@@ -141,7 +141,11 @@ class AddressForm(forms.Form):
 class PolicyBesideFirstField:
     """What the policy refuses stands where it was typed first; only a mismatch belongs to the repetition."""
 
-    def validate_password_for_user(self: Any, user: User, password_field_name: str) -> None:
+    def validate_password_for_user(
+        self: Any,
+        user: Any,
+        password_field_name: str = "new_password2",  # noqa: S107 - the name of a field
+    ) -> None:
         if password_field_name in self.cleaned_data:
             super().validate_password_for_user(user, "new_password1")  # type: ignore[misc]  # of Django's forms
 
