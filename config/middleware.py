@@ -28,7 +28,6 @@ log = structlog.get_logger("gatehouse.request")
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 )
-STRICT_TRANSPORT_SECURITY = f"max-age={settings.SECURE_HSTS_SECONDS}; includeSubDomains; preload"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}\Z")
 _LENGTH = re.compile(r"[0-9]{0,19}")
 LONGEST_STRANGERS_BODY = 16 * 1024  # bytes; whoever is signed in may send DATA_UPLOAD_MAX_MEMORY_SIZE
@@ -95,9 +94,6 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
         response.headers.setdefault("Referrer-Policy", settings.SECURE_REFERRER_POLICY)
-        if settings.HTTPS and request.is_secure():
-            # Django's middleware sets it too, but is not reached by what is refused before it.
-            response.headers.setdefault("Strict-Transport-Security", STRICT_TRANSPORT_SECURITY)
         if "Cache-Control" not in response:
             # Every page of ours may show who is signed in or a form's token.
             patch_cache_control(response, no_store=True, private=True)

@@ -105,8 +105,11 @@ def test_a_length_that_is_no_number_is_a_400(length: str) -> None:
         assert Client().generic("POST", address, b"", FORM, CONTENT_LENGTH=length).status_code == 400
 
 
-def post_by_asgi(headers: list[tuple[bytes, bytes]], chunks: list[bytes]) -> tuple[int, bytes]:
-    """Post to the sign-up page by ASGI, without a token; returns the status and the page."""
+def post_by_asgi(headers: list[tuple[bytes, bytes]], chunks: list[bytes], *, stalls: bool = False) -> tuple[int, bytes]:
+    """Post to the sign-up page by ASGI, without a token; returns the status and the page.
+
+    A caller who stalls announces more after the last chunk, and never sends it.
+    """
     from config.asgi import application
 
     sent: list[Any] = []
@@ -115,13 +118,14 @@ def post_by_asgi(headers: list[tuple[bytes, bytes]], chunks: list[bytes]) -> tup
     async def receive() -> dict[str, Any]:
         if not coming:
             await asyncio.sleep(60)  # the caller stays on the line
-        return {"type": "http.request", "body": coming.pop(0), "more_body": bool(coming)}
+        return {"type": "http.request", "body": coming.pop(0), "more_body": stalls or bool(coming)}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/accounts/signup/", "query_string": b""}
-    asyncio.run(application({**scope, "headers": [(b"host", b"localhost"), *headers]}, receive, send))
+    answering = application({**scope, "headers": [(b"host", b"localhost"), *headers]}, receive, send)
+    asyncio.run(asyncio.wait_for(answering, 20))
     return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
 
 
@@ -139,6 +143,11 @@ def test_the_asgi_door_refuses_alike(headers: list[tuple[bytes, bytes]], chunks:
     answered, page = post_by_asgi(headers, chunks)
     assert answered == status
     assert b"<h1" in page and b"Reference" in page
+
+
+def test_the_asgi_door_does_not_wait_for_what_it_refuses() -> None:
+    assert post_by_asgi([(b"content-length", b"9000000")], [b"a" * 1_000_000], stalls=True)[0] == 413
+    assert post_by_asgi([(b"transfer-encoding", b"chunked")], [b"a" * 1_000_000], stalls=True)[0] == 411
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,17 @@ def test_every_answer_has_the_security_headers(visitor: Client) -> None:
         assert response["Cache-Control"] == "no-store, private"
 
 
+@override_settings(SECURE_HSTS_SECONDS=63_072_000, SECURE_HSTS_INCLUDE_SUBDOMAINS=True, SECURE_SSL_REDIRECT=True)
+def test_with_tls_every_answer_asks_for_tls_and_without_it_leads_there() -> None:
+    visitor = Client(raise_request_exception=False)
+    asked = [visitor.get(address, secure=True) for address in ("/nowhere/", "/bug/x/", "/form/", "/form/?q=%00")]
+    asked += [visitor.generic("TRACE", "/form/", secure=True), visitor.delete("/", secure=True)]
+    asked += [visitor.get("/form/", headers={"Cookie": 'a="\\000"'}, secure=True)]
+    assert [answer.status_code for answer in asked] == [404, 500, 200, 400, 405, 405, 400]
+    assert {answer.get("Strict-Transport-Security") for answer in asked} == {"max-age=63072000; includeSubDomains"}
+    assert visitor.get("/nowhere/")["Location"] == "https://testserver/nowhere/"
+
+
 def test_the_root_logger_is_the_structured_one() -> None:
     assert [type(handler.formatter).__name__ for handler in logging.getLogger().handlers[:1]] == ["ProcessorFormatter"]
 

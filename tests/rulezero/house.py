@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import django
 import pytest
@@ -34,7 +34,7 @@ from accounts import jobs, links
 from accounts.models import Invitation, LoginAttempt, User
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
-from config.middleware import CONTENT_SECURITY_POLICY
+from config.middleware import CONTENT_SECURITY_POLICY, is_own_path
 from tests.factories import InvitationFactory, UserFactory
 
 LONGEST = 3.0  # seconds that any answer may take
@@ -104,6 +104,8 @@ class Answer:
             found.append(f"took {self.seconds:.1f} s")
         found += [f"shows {inside!r}" for inside in _INSIDE if inside in self.text]
         found += [f"shows {inside!r}" for inside in _EXCEPTION.findall(self.text)]
+        if not is_own_path(urljoin("/x/", self.response.get("Location", "/"))):
+            found.append(f"leads to {self.response['Location']!r}")
         if self.status == 405 and "Allow" not in self.response:
             found.append("405 without Allow")
         found += [f"{name}: {self.response.get(name)!r}" for name, is_right in _HEADERS.items() if not is_right(self)]
