@@ -185,7 +185,8 @@ def validate_email_address(email: str) -> None:
     # What IDNA cannot encode cannot be written to, and would be a second spelling of an encoded address.
     if not canonical_email(email).isascii():
         raise ValidationError(_well_formed.message, code="email_invalid")
-    if len(canonical_email(email)) > LONGEST_EMAIL:
+    # Either may be the longer one: IDNA encodes letters, and leaves soft hyphens out.
+    if max(len(email), len(canonical_email(email))) > LONGEST_EMAIL:
         raise ValidationError(_("Enter a shorter e-mail address."), code="email_invalid")
 
 

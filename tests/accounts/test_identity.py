@@ -269,6 +269,7 @@ def test_a_good_address_is_accepted(email: str) -> None:
         "jane@" + "ü" * 63 + ".de",  # longer than a label may be, once encoded
         "a" * 243 + "@example.com",
         "jane@" + ".".join(["ü" * 40] * 6) + ".de",  # 251 characters as typed, more once encoded
+        "jane@" + ".".join(["e" + "\u00ad" * 61 + "x"] * 4) + ".com",  # 264 as typed, fewer without soft hyphens
     ],
 )
 def test_a_bad_address_is_refused(email: str) -> None:
