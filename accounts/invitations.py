@@ -73,8 +73,10 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
     if refusal := address_refusal(email, acting_user=acting_user):
         raise refusal
     unused = Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses"))
-    earlier = Invitation.objects.filter(unused, email_canonical=identity.canonical_email(email)).first()
-    if earlier is not None and earlier.state == State.OPEN:
+    waiting = Invitation.objects.filter(unused, email_canonical=identity.canonical_email(email))
+    earlier = waiting.select_for_update().first()
+    # One that lets nobody in any more must not keep others from inviting the same address.
+    if earlier is not None and earlier.state == State.OPEN and has_authority(earlier):
         return _send_again(earlier, acting_user) if _is_due(earlier) else earlier
     if earlier is not None:
         Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())

@@ -196,6 +196,18 @@ def test_the_same_list_sent_twice_mails_once(inviter: User) -> None:
     assert len(jobs()) == 1
 
 
+@pytest.mark.parametrize("lost", ["roles", "account"])
+def test_an_open_one_whose_inviter_lost_the_right_keeps_nobody_else_from_inviting(inviter: User, lost: str) -> None:
+    successor = UserFactory.create(username="successor", is_staff=True)
+    successor.groups.set(Group.objects.filter(name="Support"))
+    (powerless,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=inviter)
+    change(powerless, sent_at=None)
+    inviter.groups.clear() if lost == "roles" else inviter.delete()
+    (made,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=successor)
+    assert (made.pk != powerless.pk, fresh(made).state, made.invited_by) == (True, "open", successor)
+    assert fresh(powerless).lapsed_at is not None
+
+
 @pytest.mark.parametrize("ended", [{"uses": 1}, {"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
 def test_after_its_end_inviting_again_makes_a_new_row(ended: dict[str, Any]) -> None:
     first = InvitationFactory.create(email="ada@example.com", **ended)
