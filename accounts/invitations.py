@@ -165,6 +165,8 @@ def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation
     with transaction.atomic():
         invitation = _locked(invitation_id)
         _require(may_send, acting_user, invitation)
+        if not _is_due(invitation):
+            raise AccountError("invitation_sent_recently")
         invitation.nonce = uuid.uuid4()
         invitation.save(update_fields=["nonce"])
         _log("invitation.replaced", invitation, acting_user)

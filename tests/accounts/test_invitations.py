@@ -243,11 +243,13 @@ def test_a_resend_never_shortens() -> None:
     assert invitations.resend(invitation.pk, acting_user=None).expires_at == later
 
 
-def test_a_double_click_on_resend_mails_once(inviter: User) -> None:
+@pytest.mark.parametrize("act", [invitations.resend, invitations.replace])
+def test_a_double_click_on_resend_or_replace_mails_once(act: Any, inviter: User) -> None:
     (made,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=inviter)
     with pytest.raises(AccountError) as refused:
-        invitations.resend(made.pk, acting_user=inviter)
+        act(made.pk, acting_user=inviter)
     assert code_of(refused) == "invitation_sent_recently"
+    assert (len(jobs()), fresh(made).nonce) == (1, made.nonce)
 
 
 def test_a_resend_carries_the_same_link_and_replacing_kills_the_old_one() -> None:
@@ -255,6 +257,7 @@ def test_a_resend_carries_the_same_link_and_replacing_kills_the_old_one() -> Non
     change(made, sent_at=None)
     first = token(made)
     assert token(invitations.resend(made.pk, acting_user=None)) == first
+    change(made, sent_at=None)
     replaced = invitations.replace(made.pk, acting_user=None)
     assert token(replaced) != first
     with pytest.raises(AccountError) as refused:
