@@ -36,7 +36,7 @@ pid {place}/pid;
 error_log stderr;
 events {{ worker_connections 1024; }}
 http {{
-    access_log off;
+    access_log {place}/gatehouse-default.log;
     client_body_temp_path {place}/body;
     proxy_temp_path {place}/proxy;
     fastcgi_temp_path {place}/fastcgi;
@@ -47,7 +47,7 @@ http {{
 """
 
 
-def as_shipped_but_without_tls(port: int, upstream: int) -> str:
+def as_shipped_but_without_tls(port: int, upstream: int, place: Path) -> str:
     """The documented configuration, on a port of the test's and in front of its site."""
     text = (ROOT / "docs" / "nginx.conf").read_text()
     for shipped, here in (
@@ -59,7 +59,7 @@ def as_shipped_but_without_tls(port: int, upstream: int) -> str:
     ):
         assert text.count(shipped) == 1, shipped
         text = text.replace(shipped, here)
-    return text
+    return text.replace("/var/log/nginx/", f"{place}/")
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def nginx_before(upstream: int, place: Path) -> Iterator[int]:
     if program is None:
         pytest.skip("no nginx on this machine")
     port = free_port()
-    (place / "site.conf").write_text(as_shipped_but_without_tls(port, upstream))
+    (place / "site.conf").write_text(as_shipped_but_without_tls(port, upstream, place))
     user = "user root;" if os.geteuid() == 0 else ""
     (place / "main.conf").write_text(MAIN.format(user=user, place=place))
     with (place / "said").open("w") as said:
@@ -151,6 +151,16 @@ def test_the_documented_nginx_hands_on_who_calls_and_tells_nobody_its_version(
         assert (answer.status, answer.headers["Server"]) == (404, "nginx")
         (line,) = [line for line in site.program.says().splitlines() if answer.headers["X-Request-ID"] in line]
         assert '"address": "127.0.0.1"' in line
+
+
+def test_the_documented_nginx_logs_requests_without_their_tokens(site: RunningSite, tmp_path: Path) -> None:
+    with nginx_before(site.port, tmp_path) as port:
+        answer = Browser(port).get("/accounts/invitation/what-opens-the-door/")
+    with nginx_before(free_port(), tmp_path) as port:
+        Browser(port).get("/accounts/invitation/what-opens-the-door/")  # nobody behind it: an error is logged
+    logged = "".join(path.read_text() for path in [*tmp_path.glob("gatehouse*.log"), tmp_path / "said"])
+    assert answer.headers["X-Request-ID"] in logged
+    assert "what-opens-the-door" not in logged
 
 
 def test_what_is_refused_unread_reaches_its_sender_as_what_it_is(site: RunningSite, tmp_path: Path) -> None:
