@@ -195,9 +195,10 @@ class LockedNow(admin.SimpleListFilter):
 
 class LoginAttemptChangeList(LargeTableChangeList):
     def get_results(self, request: HttpRequest) -> None:
-        """Look up whose accounts the page shows, all at once."""
+        """Look up whose accounts the page shows and what locks them, for its rows only and all at once."""
         super().get_results(request)
-        attempts: list[Any] = list(self.result_list)
+        shown = LoginAttempt.objects.filter(pk__in=[attempt.pk for attempt in self.result_list])
+        attempts: list[Any] = list(lockout.with_lock(shown).order_by("-pk"))
         ids = {attempt.account for attempt in attempts if _UUID.fullmatch(attempt.account)}
         users = {str(user.pk): user for user in User.objects.filter(pk__in=ids)}
         for attempt in attempts:
@@ -236,9 +237,6 @@ class LoginAttemptAdmin(LargeTableAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LoginAttemptChangeList]:
         return LoginAttemptChangeList
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[LoginAttempt]:
-        return lockout.with_lock(super().get_queryset(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
