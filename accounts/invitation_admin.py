@@ -44,6 +44,9 @@ class RedemptionInline(admin.TabularInline[Redemption, Invitation]):
     can_delete = False
     verbose_name_plural = _("Who came in by it")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Redemption]:
+        return super().get_queryset(request).select_related("user")
+
 
 @admin.register(Invitation)
 class InvitationAdmin(LargeTableAdmin):

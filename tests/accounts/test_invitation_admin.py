@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import links
-from accounts.models import Invitation, User
+from accounts.models import Invitation, Redemption, User
 from tests.accounts.conftest import codes, jobs, text_of
 from tests.factories import InvitationFactory, UserFactory
 
@@ -47,6 +47,20 @@ def listed(browser: Client, query: str = "") -> list[Invitation]:
 def run_action(browser: Client, action: str, *chosen: Invitation) -> str:
     fields = {"action": action, "_selected_action": [str(one.pk) for one in chosen], "index": "0"}
     return text_of(browser.post(LIST, fields, follow=True))
+
+
+def test_many_who_came_in_cost_as_many_queries_as_one(admins_browser: Client) -> None:
+    counts = []
+    for people in (1, 2, 6):  # the first fills caches
+        invitation = InvitationFactory.create(max_uses=9)
+        for _person in range(people):
+            newcomer = UserFactory.create()
+            Redemption.objects.create(invitation=invitation, user=newcomer, username=newcomer.username)
+        with CaptureQueriesContext(connection) as seen:
+            page = text_of(admins_browser.get(f"{LIST}{invitation.pk}/change/"))
+        assert newcomer.username in page
+        counts.append(len(seen))
+    assert counts[1] == counts[2]
 
 
 def test_inviting_addresses_from_the_admin(inviters_browser: Client, inviter: User) -> None:
