@@ -18,6 +18,10 @@ def main() -> None:
         sys.exit(f"Gatehouse cannot start:\n{fault}")
     try:
         execute_from_command_line(sys.argv)
+    except BrokenPipeError:
+        # Whoever read our output has stopped, as `| head` does. Python would meet the pipe again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except EOFError:
         sys.exit("This needs an answer on standard input. Nothing was changed.")
     except OperationalError as fault:

@@ -228,7 +228,7 @@ admin.site.register(Group, RoleAdmin)
 class LoginAttemptAdmin(LargeTableAdmin):
     """Who tried to sign in as whom, for as long as it counts, and who is locked now. For reading only."""
 
-    list_display = ["reserved_at", "whose", "network", "known_browser", "forgiven_at", "locked_until"]
+    list_display = ["reserved_at", "whose", "locked_until", "network", "known_browser", "forgiven_at"]
     list_display_links = None
     list_filter = [LockedNow]
     ordering = ["-id"]

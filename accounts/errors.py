@@ -26,10 +26,18 @@ MESSAGES = {
         "This invitation was sent a moment ago. Please wait a minute before sending it again."
     ),
     "invitation_other_address": _("This invitation is for another e-mail address."),
+    "invitation_other_domain": _("This invitation is for e-mail addresses at %(domain)s."),
+    "invitations_closed": _("Sign-up is closed, so an invitation would open nothing."),
     "role_above_own": _("You cannot hand out a role that may do more than you."),
     "inviter_lost_authority": _("Whoever invited may not do so any more, so this invitation lets nobody in."),
-    "quota_of_inviter": _("You have sent as many invitations as one person may in a day. Please go on tomorrow."),
-    "quota_of_site": _("This site has sent as many invitations as it may in a day. Please go on tomorrow."),
+    "quota_of_inviter": _(
+        "You may make %(left)d more invitations at the moment, not %(wanted)d: one person may make %(limit)d in 24 "
+        "hours."
+    ),
+    "quota_of_site": _(
+        "This site may make %(left)d more invitations at the moment, not %(wanted)d: all people together may make "
+        "%(limit)d in 24 hours."
+    ),
 }
 
 # Those that are no matter of a form's field: status and template of their page.
@@ -44,12 +52,20 @@ PAGES = {
 
 
 class AccountError(Exception):
-    """A refused change; `code` is a key of `MESSAGES`, `field` the form field it belongs to, or ""."""
+    """A refused change; `code` is a key of `MESSAGES`, `field` the form field it belongs to, or "".
 
-    def __init__(self, code: str, field: str = "") -> None:
+    `about` fills the places of the message.
+    """
+
+    def __init__(self, code: str, field: str = "", **about: object) -> None:
         self.code = code
         self.field = field
+        self.about = about
         super().__init__(code)
 
+    @property
+    def message(self) -> str:
+        return MESSAGES[self.code] % self.about
+
     def as_validation_error(self) -> ValidationError:
-        return ValidationError(MESSAGES[self.code], code=self.code)
+        return ValidationError(self.message, code=self.code)

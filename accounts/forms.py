@@ -238,8 +238,8 @@ class InviteForm(forms.ModelForm[Invitation]):
 
     def clean_emails(self) -> list[str]:
         """Return each address once; every bad one is named."""
-        given = re.split(r"[\s,;]+", self.cleaned_data["emails"].strip())
-        addresses = list({identity.canonical_email(email): email for email in given if email}.values())
+        given = addresses_in(self.cleaned_data["emails"])
+        addresses = list({identity.canonical_email(email): email for email in given}.values())
         refusals = [(email, invitations.address_refusal(email, acting_user=self.inviter)) for email in addresses]
         errors = [_about(email, refusal) for email, refusal in refusals if refusal is not None]
         if errors:
@@ -272,6 +272,18 @@ class InviteForm(forms.ModelForm[Invitation]):
         if cleaned["emails"]:
             return invitations.invite_addresses(cleaned["emails"], terms, acting_user=self.inviter)
         return invitations.make_links(1, terms, acting_user=self.inviter)
+
+
+def addresses_in(text: str) -> list[str]:
+    """Return the entries of a pasted list: one a line or between commas, also as ``Ada <ada@example.com>``."""
+    entries = [entry.strip() for entry in re.split(r"[\n,;]+", text) if entry.strip()]
+    bracketed = [re.sub(r"^[^<>]*<([^<>]*)>$", r"\1", entry).strip() for entry in entries]
+    # Several addresses on one line; any other line with blanks is shown whole, as what is wrong.
+    return [word for entry in bracketed for word in (entry.split() if _all_addresses(entry) else [entry])]
+
+
+def _all_addresses(entry: str) -> bool:
+    return all("@" in word for word in entry.split())
 
 
 def _about(email: str, refusal: ValidationError | AccountError) -> ValidationError:

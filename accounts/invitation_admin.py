@@ -15,8 +15,9 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts import identity, invitations, roles
-from accounts.errors import MESSAGES, AccountError
+from accounts.errors import AccountError
 from accounts.forms import InviteForm
+from accounts.invitation_views import tell_what_was_made
 from accounts.models import Invitation, InvitationQuerySet, Redemption, User
 from config.admin import LargeTableAdmin
 
@@ -52,7 +53,7 @@ class RedemptionInline(admin.TabularInline[Redemption, Invitation]):
 class InvitationAdmin(LargeTableAdmin):
     """Invitations are made here and looked at; what can be done to one is on its own page (“View on site”)."""
 
-    list_display = ["whom", "state", "used", "granted", "invited_by_name", "delivery", "created_at", "expires_at"]
+    list_display = ["whom", "state", "expires_at", "used", "granted", "delivery", "invited_by_name"]
     list_filter = [StateFilter, "delivery"]
     ordering = ["-id"]
     search_fields = ["email"]  # shows the search box; get_search_results does the work
@@ -127,9 +128,12 @@ class InvitationAdmin(LargeTableAdmin):
         """Make what the form says; `obj` stands for the first one from here on."""
         made = form.invite()
         obj.__dict__.update(made[0].__dict__)
-        if len(made) > 1:
-            text = ngettext("%(count)d invitation is on its way.", "%(count)d invitations are on their way.", len(made))
-            self.message_user(request, text % {"count": len(made)}, messages.SUCCESS)
+        tell_what_was_made(request, made)
+
+    def response_add(self, request: HttpRequest, obj: Invitation, post_url_continue: str | None = None) -> HttpResponse:
+        """Go on without Django's own message: `save_model` has said what was made, perhaps more than one."""
+        page = reverse("admin:accounts_invitation_change", args=[obj.pk])
+        return HttpResponseRedirect(page if not obj.email else reverse("admin:accounts_invitation_changelist"))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Nothing is left to save: the service has given the roles."""
@@ -144,7 +148,7 @@ class InvitationAdmin(LargeTableAdmin):
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except AccountError as refusal:
-            messages.error(request, MESSAGES[refusal.code])
+            messages.error(request, refusal.message)
             return HttpResponseRedirect(request.path)
 
     @admin.action(description=_("Send the selected invitations again"), permissions=["send"])
@@ -161,7 +165,7 @@ class InvitationAdmin(LargeTableAdmin):
             try:
                 act(invitation.pk, acting_user=cast("User", request.user))
             except AccountError as refusal:
-                self.message_user(request, f"“{invitation}”: {MESSAGES[refusal.code]}", messages.WARNING)
+                self.message_user(request, f"“{invitation}”: {refusal.message}", messages.WARNING)
             except PermissionDenied:
                 refused = _("“%(invitation)s”: you may not hand out its roles.")
                 self.message_user(request, refused % {"invitation": invitation}, messages.WARNING)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_not_required, login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import invitations, links
-from accounts.errors import MESSAGES, AccountError
+from accounts.errors import AccountError
 from accounts.forms import InviteForm
 from accounts.models import Invitation, User
 from accounts.views import SeeOther, explained, form_status, refused, signup_page
@@ -30,6 +30,7 @@ _INVITATION_TOKEN = "_invitation_token"  # noqa: S105 - the name of a session en
 LISTED = 50  # invitations a page
 
 
+@login_not_required
 @never_cache
 @require_safe
 def invitation_link(request: HttpRequest, token: str) -> HttpResponse:
@@ -44,6 +45,7 @@ def invitation_link(request: HttpRequest, token: str) -> HttpResponse:
     return response
 
 
+@login_not_required
 @never_cache
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -66,6 +68,7 @@ def invitation(request: HttpRequest) -> HttpResponse:
     return signup_page(request, found, token)
 
 
+@login_not_required
 @never_cache
 @require_POST
 def ask_for_invitation(request: HttpRequest) -> HttpResponse:
@@ -93,19 +96,26 @@ def invitation_list(request: HttpRequest) -> HttpResponse:
         except AccountError as refusal:
             status = explained(form, refusal)
         else:
-            return _say_what_was_made(request, made)
+            tell_what_was_made(request, made)
+            return SeeOther(reverse("invitation_list") if made[0].email else _page_of(made[0]))
     own = Invitation.objects.filter(invited_by=inviter).prefetch_related("roles").order_by("-created_at")
     page = CappedPaginator(own, LISTED).get_page(request.GET.get("page"))
     return render(request, "accounts/invitation_list.html", {"form": form, "page": page}, status=status)
 
 
-def _say_what_was_made(request: HttpRequest, made: list[Invitation]) -> HttpResponse:
+def tell_what_was_made(request: HttpRequest, made: list[Invitation]) -> None:
+    """Leave messages about the outcome of `InviteForm.invite`."""
     if not made[0].email:
         messages.success(request, _("Your link is made. Press “Show the link” to copy it."))
-        return SeeOther(reverse("invitation_detail", args=[made[0].pk]))
-    text = ngettext("%(count)d invitation is on its way.", "%(count)d invitations are on their way.", len(made))
-    messages.success(request, text % {"count": len(made)})
-    return SeeOther(reverse("invitation_list"))
+    if new := sum(bool(one.email) and not one.was_open for one in made):
+        text = ngettext("%(count)d invitation is on its way.", "%(count)d invitations are on their way.", new)
+        messages.success(request, text % {"count": new})
+    if again := ", ".join(one.email for one in made if one.was_open):
+        text = _(
+            "Invited before and still open: %(emails)s. They get the same link again. Its roles, note and days stay as "
+            "they were; to change them, revoke the invitation first."
+        )
+        messages.warning(request, text % {"emails": again})
 
 
 @never_cache
@@ -114,6 +124,10 @@ def _say_what_was_made(request: HttpRequest, made: list[Invitation]) -> HttpResp
 def invitation_detail(request: HttpRequest, invitation_id: UUID) -> HttpResponse:
     user = cast("User", request.user)
     return _detail_page(request, get_object_or_404(invitations.visible_to(user), pk=invitation_id))
+
+
+def _page_of(invitation: Invitation) -> str:
+    return reverse("invitation_detail", args=[invitation.pk])
 
 
 def _detail_page(request: HttpRequest, invitation: Invitation, **more: object) -> HttpResponse:
@@ -158,7 +172,7 @@ def invitation_action(request: HttpRequest, invitation_id: UUID, action: str) ->
     try:
         act(invitation.pk, acting_user=user)
     except AccountError as refusal:
-        messages.error(request, MESSAGES[refusal.code])
+        messages.error(request, refusal.message)
     else:
         messages.success(request, _(done))
-    return SeeOther(reverse("invitation_detail", args=[invitation.pk]))
+    return SeeOther(_page_of(invitation))

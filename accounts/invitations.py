@@ -42,7 +42,7 @@ class Terms:
 
     domain: str = ""
     max_uses: int = 1
-    days: int = 0  # 0: INVITATION_DAYS
+    days: int | None = None  # None: INVITATION_DAYS
     roles: Collection[Group] = ()
     note: str = ""
 
@@ -50,10 +50,10 @@ class Terms:
 def invite_addresses(emails: Sequence[str], terms: Terms, *, acting_user: User | None) -> list[Invitation]:
     """Invite every address by mail, or none of them; returns an invitation for each, in order.
 
-    One that is open already is sent again instead, so that the same list can be sent twice. Raises
-    ValidationError (shape), AccountError (``role_above_own``, ``quota_*``, ``email_taken``).
+    One that is open already is sent again as it is (`was_open`), so that the same list can be sent twice. Raises
+    ValidationError (shape), AccountError (``role_above_own``, ``invitations_closed``, ``quota_*``, ``email_taken``).
     """
-    _require_roles(terms.roles, acting_user)
+    _require_rights(terms.roles, acting_user)
     with transaction.atomic():
         _require_quota(len(emails), acting_user)
         return [_invite_address(email, terms, acting_user) for email in emails]
@@ -61,7 +61,7 @@ def invite_addresses(emails: Sequence[str], terms: Terms, *, acting_user: User |
 
 def make_links(count: int, terms: Terms, *, acting_user: User | None) -> list[Invitation]:
     """Make `count` invitations that are handed over as links. Raises as `invite_addresses` does."""
-    _require_roles(terms.roles, acting_user)
+    _require_rights(terms.roles, acting_user)
     made = [_new(terms, acting_user) for _number in range(count)]
     with transaction.atomic():
         _require_quota(count, acting_user)
@@ -77,6 +77,7 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
     earlier = waiting.select_for_update().first()
     # One that lets nobody in any more must not keep others from inviting the same address.
     if earlier is not None and earlier.state == State.OPEN and has_authority(earlier):
+        earlier.was_open = True
         return _send_again(earlier, acting_user) if _is_due(earlier) else earlier
     if earlier is not None:
         Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())
@@ -87,7 +88,7 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
 
 
 def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitation:
-    days = terms.days or settings.INVITATION_DAYS
+    days = settings.INVITATION_DAYS if terms.days is None else terms.days
     invitation = Invitation(
         email=email.strip(),
         domain=identity.canonical_domain(terms.domain),
@@ -127,7 +128,9 @@ def address_refusal(email: str, *, acting_user: User | None) -> ValidationError 
     return None
 
 
-def _require_roles(granted: Collection[Group], acting_user: User | None) -> None:
+def _require_rights(granted: Collection[Group], acting_user: User | None) -> None:
+    if settings.SIGNUP_MODE == "closed":
+        raise AccountError("invitations_closed")
     if acting_user is not None and not roles.may_grant(acting_user, granted):
         raise AccountError("role_above_own", "roles")
 
@@ -142,8 +145,9 @@ def _require_quota(wanted: int, acting_user: User | None) -> None:
         ("quota_of_inviter", today.filter(invited_by=acting_user), settings.INVITATIONS_PER_DAY),
         ("quota_of_site", today, settings.INVITATIONS_PER_DAY_OF_SITE),
     ):
-        if made[:limit].count() + wanted > limit:
-            raise AccountError(code)
+        left = limit - made[:limit].count()
+        if wanted > left:
+            raise AccountError(code, left=left, wanted=wanted, limit=limit)
 
 
 def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
@@ -155,8 +159,7 @@ def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
     with transaction.atomic():
         invitation = _locked(invitation_id)
         _require(may_send, acting_user, invitation)
-        if not _is_due(invitation):
-            raise AccountError("invitation_sent_recently")
+        _require_sendable(invitation)
         return _send_again(invitation, acting_user)
 
 
@@ -165,8 +168,7 @@ def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation
     with transaction.atomic():
         invitation = _locked(invitation_id)
         _require(may_send, acting_user, invitation)
-        if not _is_due(invitation):
-            raise AccountError("invitation_sent_recently")
+        _require_sendable(invitation)
         invitation.nonce = uuid.uuid4()
         invitation.save(update_fields=["nonce"])
         _log("invitation.replaced", invitation, acting_user)
@@ -202,13 +204,18 @@ def _is_due(invitation: Invitation) -> bool:
     return invitation.sent_at is None or timezone.now() - invitation.sent_at > PAUSE_BETWEEN_MAILS
 
 
-def _send_again(invitation: Invitation, acting_user: User | None) -> Invitation:
-    """Extend and send inside the caller's transaction, which has locked the row."""
+def _require_sendable(invitation: Invitation) -> None:
     if invitation.state in (State.USED, State.REVOKED):
         raise AccountError(f"invitation_{invitation.state}")
     if invitation.lapsed_at is not None:
         raise AccountError("invitation_followed")
     _require_authority(invitation)
+    if not _is_due(invitation):
+        raise AccountError("invitation_sent_recently")
+
+
+def _send_again(invitation: Invitation, acting_user: User | None) -> Invitation:
+    """Extend and send inside the caller's transaction, which has locked the row."""
     lifetime = timedelta(days=invitation.lifetime_days)
     invitation.expires_at = max(invitation.expires_at, timezone.now() + lifetime)
     invitation.asked_at = None
@@ -265,7 +272,7 @@ def take_use(token: str, *, email: str) -> Use:
     """Take one use for `email` inside the caller's transaction; rolled back, the use is given back.
 
     The update itself decides, so that any number at once cannot take more than there are. Raises AccountError:
-    as `find` and `require_open`, and ``invitation_other_address``.
+    as `find` and `require_open`, ``invitation_other_address``, ``invitation_other_domain``.
     """
     link = links.read_invitation_token(token)
     if link is None:
@@ -275,7 +282,9 @@ def take_use(token: str, *, email: str) -> Use:
     meant = usable.filter(email_canonical__in=["", canonical], domain__in=["", canonical.rpartition("@")[2]])
     if not meant.update(uses=F("uses") + 1):
         require_open(find(token))
-        raise AccountError("invitation_other_address", "email")
+        domain = find(token).domain
+        code = "invitation_other_domain" if domain else "invitation_other_address"
+        raise AccountError(code, "email", domain=domain)
     # Read under the row's lock: the inviter may have been demoted while others were ahead of us.
     invitation = Invitation.objects.select_related("invited_by").get(pk=link.invitation_id)
     _require_authority(invitation)

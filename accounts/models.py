@@ -241,7 +241,7 @@ class Invitation(models.Model):
 
     class Delivery(models.TextChoices):
         BY_HAND = "", _("handed over as a link")
-        QUEUED = "queued", _("on its way")
+        QUEUED = "queued", _("waiting to be sent")
         DELIVERED = "delivered", _("delivered")
         FAILED = "failed", _("not delivered")
 
@@ -308,6 +308,7 @@ class Invitation(models.Model):
     lapsed_at = models.DateTimeField(_("followed by a newer one"), null=True, editable=False)
 
     objects = InvitationManager()
+    was_open = False  # set by `invitations.invite_addresses` on one that it has not made
 
     class Meta:
         verbose_name = _("invitation")

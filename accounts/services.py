@@ -343,8 +343,9 @@ def unlock(*, account: str | None = None, network: str | None = None, acting_use
     given = {"account": account, "network": network}
     whose = {column: value for column, value in given.items() if value is not None}
     forgotten = lockout.forget(LoginAttempt.objects.filter(**whose))
-    by = str(acting_user.pk) if acting_user else "command"
-    transaction.on_commit(partial(log.info, "login.unlocked", by=by, attempts=forgotten, **whose))
+    if forgotten:
+        by = str(acting_user.pk) if acting_user else "command"
+        transaction.on_commit(partial(log.info, "login.unlocked", by=by, attempts=forgotten, **whose))
     return forgotten
 
 

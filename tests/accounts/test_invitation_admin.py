@@ -117,7 +117,9 @@ def test_nobody_invites_above_their_own_role(inviters_browser: Client) -> None:
 
 def test_a_quota_met_after_the_form_is_said(inviters_browser: Client, settings: Any) -> None:
     settings.INVITATIONS_PER_DAY = 0
-    assert "as many invitations as one person may" in text_of(inviters_browser.post(ADD, FORM, follow=True))
+    assert "You may make 0 more invitations at the moment, not 1" in text_of(
+        inviters_browser.post(ADD, FORM, follow=True)
+    )
     assert not Invitation.objects.exists()
 
 

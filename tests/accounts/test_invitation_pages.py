@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import links
+from accounts.forms import addresses_in
 from accounts.models import Invitation, User
 from tests.accounts.conftest import codes, jobs, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD, InvitationFactory, UserFactory
@@ -116,7 +117,8 @@ def test_a_domain_is_said_and_kept(stranger: Client) -> None:
     invitation = InvitationFactory.create(domain="example.org", max_uses=2)
     assert "example.org" in text_of(open_link(stranger, invitation))
     response = stranger.post(PAGE, FORM)
-    assert (response.status_code, codes(response.context["form"], "email")) == (409, ["invitation_other_address"])
+    assert (response.status_code, codes(response.context["form"], "email")) == (409, ["invitation_other_domain"])
+    assert "addresses at example.org" in text_of(response)
     assert stranger.post(PAGE, FORM | {"email": "newcomer@example.org"}).status_code == 303
     assert Invitation.objects.get().uses == 1
 
@@ -264,6 +266,30 @@ def test_inviting_addresses(inviters_browser: Client) -> None:
     }
     assert len(run_jobs()) == 2
     assert "bob@example.com" in text_of(inviters_browser.get(LIST))
+
+
+@pytest.mark.parametrize(
+    ("pasted", "addresses"),
+    [
+        ("ada@example.com bob@example.com", ["ada@example.com", "bob@example.com"]),
+        ("Ada Lovelace <ada@example.com>, <bob@example.com>", ["ada@example.com", "bob@example.com"]),
+        ("ada@example.com;\r\n\r\n  bob@example.com  \t", ["ada@example.com", "bob@example.com"]),
+        ("not an address", ["not an address"]),
+        ("<<", ["<<"]),
+        (" ,;\n", []),
+    ],
+)
+def test_a_pasted_list_is_taken_apart(pasted: str, addresses: list[str]) -> None:
+    assert addresses_in(pasted) == addresses
+
+
+def test_inviting_again_says_that_the_old_terms_stand(inviters_browser: Client) -> None:
+    for emails, said in (("ada@example.com", "1 invitation is on its way."), ("ada@example.com", "stay as")):
+        page = inviters_browser.post(LIST, {"emails": emails, "max_uses": "1"}, follow=True)
+        assert said in text_of(page)
+    page = inviters_browser.post(LIST, {"emails": "ada@example.com bob@example.com", "max_uses": "1"}, follow=True)
+    assert "1 invitation is on its way." in text_of(page)
+    assert "still open: ada@example.com." in text_of(page)
 
 
 def test_making_a_link_and_showing_it(inviters_browser: Client) -> None:

@@ -103,6 +103,7 @@ def test_links_are_made_many_at_once_and_each_is_its_own() -> None:
         Terms(max_uses=0),
         Terms(max_uses=10_001),
         Terms(days=366),
+        Terms(days=0),
         Terms(domain="no domain"),
         Terms(note="two\nlines"),
         Terms(note="x" * 501),
@@ -149,6 +150,14 @@ def test_nobody_invites_to_a_role_above_their_own(inviter: User) -> None:
     assert not Invitation.objects.exists()
 
 
+def test_while_sign_up_is_closed_nobody_is_invited(inviter: User, settings: Any) -> None:
+    settings.SIGNUP_MODE = "closed"
+    for acting_user in (inviter, None):
+        with pytest.raises(AccountError) as refused:
+            invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=acting_user)
+        assert code_of(refused) == "invitations_closed"
+
+
 def test_an_address_outside_the_allowed_domains_is_not_invited(settings: Any) -> None:
     settings.SIGNUP_EMAIL_DOMAINS = ["example.org"]
     with pytest.raises(ValidationError):
@@ -165,6 +174,7 @@ def test_one_person_invites_so_many_a_day_and_commands_do_not_count(inviter: Use
     with pytest.raises(AccountError) as refused:
         invitations.invite_addresses(["a@example.com", "b@example.com"], Terms(), acting_user=inviter)
     assert code_of(refused) == "quota_of_inviter"
+    assert "You may make 1 more invitations at the moment, not 2" in refused.value.message
     invitations.make_links(1, Terms(), acting_user=inviter)
     Invitation.objects.update(created_at=timezone.now() - timedelta(days=1, seconds=1))
     invitations.make_links(3, Terms(), acting_user=inviter)
@@ -184,8 +194,8 @@ def test_all_people_together_invite_so_many_a_day(inviter: User, administrator: 
 def test_inviting_again_while_open_is_a_resend(inviter: User) -> None:
     (first,) = invitations.invite_addresses(["ada@example.com"], Terms(days=3), acting_user=inviter)
     change(first, sent_at=timezone.now() - timedelta(minutes=2), expires_at=timezone.now() + timedelta(hours=1))
-    (again,) = invitations.invite_addresses(["ADA@example.com"], Terms(days=3), acting_user=inviter)
-    assert again.pk == first.pk
+    (again,) = invitations.invite_addresses(["ADA@example.com"], Terms(days=9), acting_user=inviter)
+    assert (again.pk, again.was_open, first.was_open) == (first.pk, True, False)
     assert fresh(first).expires_at > timezone.now() + timedelta(days=2, hours=23)
     assert [name for name, _arguments in jobs()] == ["send_invitation"] * 2
 
@@ -339,8 +349,8 @@ def test_an_address_counts_as_verified_if_the_link_came_by_mail_and_only_then() 
         ({"lapsed_at": timezone.now()}, "invitation_expired"),
         ({"revoked_at": timezone.now()}, "invitation_invalid"),
         ({"email": "somebody.else@example.com"}, "invitation_other_address"),
-        ({"domain": "example.org"}, "invitation_other_address"),
-        ({"domain": "sub.example.com"}, "invitation_other_address"),
+        ({"domain": "example.org"}, "invitation_other_domain"),
+        ({"domain": "sub.example.com"}, "invitation_other_domain"),
     ],
 )
 def test_a_refused_signup_says_why_and_burns_no_use(columns: dict[str, Any], code: str) -> None:

@@ -58,7 +58,7 @@ def test_links_as_json() -> None:
     (made,) = json.loads(manage("invite", "--domain", "example.org", "--json"))
     invitation = invitations.find(token(made["link"]))
     assert (str(invitation.pk), invitation.domain) == (made["id"], "example.org")
-    assert (made["max_uses"], made["expires_at"]) == (1, str(invitation.expires_at))
+    assert (made["max_uses"], made["expires_at"]) == (1, invitation.expires_at.isoformat())
 
 
 def test_addresses_are_mailed_and_no_link_is_printed() -> None:
@@ -81,7 +81,9 @@ def test_every_bad_address_is_named_and_nobody_is_invited(owner: User) -> None:
 
 def test_a_refusal_as_json_has_a_code(colleague: User) -> None:
     colleague.groups.set(Group.objects.filter(name="Support"))
-    assert refused("invite", "--role", "Administrator", "--by", "colleague")["error"] == "role_above_own"
+    assert (
+        refused("invite", "--count", "1", "--role", "Administrator", "--by", "colleague")["error"] == "role_above_own"
+    )
     assert refused("invite", "--uses", "0")["error"] == "invalid"
     assert refused("invite", "nonsense")["messages"][0].startswith("nonsense: ")
 
@@ -89,12 +91,12 @@ def test_a_refusal_as_json_has_a_code(colleague: User) -> None:
 def test_by_invites_in_somebodys_name_and_quota(colleague: User, settings: Any) -> None:
     settings.INVITATIONS_PER_DAY = 1
     with pytest.raises(CommandError, match="who may invite"):
-        manage("invite", "--by", "colleague")
+        manage("invite", "--count", "1", "--by", "colleague")
     colleague.groups.set(Group.objects.filter(name="Support"))
-    manage("invite", "--by", "colleague")
+    manage("invite", "--count", "1", "--by", "colleague")
     invitation = Invitation.objects.get()
     assert (invitation.invited_by, invitation.from_command) == (colleague, False)
-    assert refused("invite", "--by", "colleague")["error"] == "quota_of_inviter"
+    assert refused("invite", "--uses", "2", "--by", "colleague")["error"] == "quota_of_inviter"
 
 
 @pytest.mark.parametrize(
@@ -103,13 +105,17 @@ def test_by_invites_in_somebodys_name_and_quota(colleague: User, settings: Any) 
         ["ada@example.com", "--uses", "2"],
         ["ada@example.com", "--count", "2"],
         ["ada@example.com", "--domain", "example.com"],
+        [],
+        ["--days", "3"],
         ["--count", "0"],
-        ["--role", "Emperor"],
-        ["--by", "nobody.here"],
-        ["--by", "\0"],
-        ["--note", "\ud800"],
-        ["--note", "nul\0"],
-        ["--role", "\0"],
+        ["--count", "1", "--days", "0"],
+        ["--count", "1", "--days", "366"],
+        ["--count", "1", "--role", "Emperor"],
+        ["--count", "1", "--by", "nobody.here"],
+        ["--count", "1", "--by", "\0"],
+        ["--count", "1", "--note", "\ud800"],
+        ["--count", "1", "--note", "nul\0"],
+        ["--count", "1", "--role", "\0"],
         ["--domain", "\ud800"],
     ],
 )
@@ -138,7 +144,8 @@ def test_list_shows_all_newest_first_and_no_link(four: dict[str, Invitation]) ->
     rows = json.loads(manage("invitations", "list", "--json"))
     assert [row["id"] for row in rows] == [str(one.pk) for one in reversed(four.values())]
     assert [row["state"] for row in rows] == ["revoked", "expired", "used", "open"]
-    assert (rows[-1]["for"], rows[-1]["used"], rows[0]["by"]) == ("ada@example.com", "0/1", "owner")
+    assert (rows[-1]["for"], rows[-1]["uses"], rows[0]["by"]) == ("ada@example.com", 0, "owner")
+    assert (rows[-1]["roles"], rows[-1]["max_uses"]) == (["Member"], 1)
     table = manage("invitations", "list").splitlines()
     assert (len(table), table[0].split()[:3]) == (5, ["ID", "FOR", "STATE"])
     assert "/accounts/invitation/" not in "".join(table)
@@ -149,6 +156,27 @@ def test_list_of_one_state(four: dict[str, Invitation], state: str) -> None:
     assert [row["id"] for row in json.loads(manage("invitations", "list", "--state", state, "--json"))] == [
         str(four[state].pk)
     ]
+
+
+def test_a_list_that_was_cut_says_so(four: dict[str, Invitation], capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(json.loads(manage("invitations", "list", "--limit", "3", "--json"))) == 3
+    assert "more than these 3" in capsys.readouterr().err
+    manage("invitations", "list", "--limit", "4")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(CommandError):
+        manage("invitations", "list", "--limit", "0")
+
+
+def test_an_option_out_of_bounds_is_named() -> None:
+    for option in ("--uses", "--days"):
+        with pytest.raises(CommandError, match=rf"^{option}: "):
+            manage("invite", "--count", "1", option, "0")
+
+
+def test_inviting_again_says_that_the_old_terms_stand() -> None:
+    first, second = (manage("invite", "ada@example.com", "ADA@example.com") for _time in range(2))
+    assert ("on its way" in first, "with its old terms" in second) == (True, True)
+    assert len(second.splitlines()) == 1
 
 
 def test_an_empty_list_says_so() -> None:

@@ -220,11 +220,13 @@ def test_an_inviter_shows_replaces_and_revokes_a_link(arrive: Arrive) -> None:
         assert headers.header_value("Referrer-Policy") == "no-referrer"
         assert headers.header_value("X-Robots-Tag") == "noindex"
         assert "no-store" in (headers.header_value("Cache-Control") or "")
-        administrator.page.click("main >> button:text-is('Replace the link')")  # also from the page with the link
+        administrator.page.click("main >> summary:has-text('Replace the link')")  # also from the page with the link
+        administrator.page.click("main >> button:text-is('Yes, end the old link')")
     holder.page.goto(shown[0])
     assert "This invitation is not valid" in holder.text()
     assert shown[0] != shown[1]
 
-    administrator.page.click("main >> button:text-is('Revoke')")
+    administrator.page.click("main >> summary:has-text('Revoke')")
+    administrator.page.click("main >> button:text-is('Yes, revoke it')")
     assert "Revoked" in administrator.page.inner_text(".state")
     assert administrator.page.locator("main form").count() == 0

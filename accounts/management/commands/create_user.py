@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from accounts import identity, links, services
-from accounts.errors import MESSAGES, AccountError
+from accounts.errors import AccountError
 from accounts.models import User
 
 PASSWORD_VARIABLE = "GATEHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -80,7 +80,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"error": refusal.code, **about}, indent=2))
             raise SystemExit(1)
         existing = f" Existing user: id={about['id']} created={about['created']}" if twin else ""
-        raise CommandError(f"{MESSAGES[refusal.code]}{existing}")
+        raise CommandError(f"{refusal.message}{existing}")
 
     def _print_created(self, user: User, as_json: bool) -> None:
         facts = _read_back(user)

@@ -10,10 +10,11 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 
-from accounts import identity, invitations
-from accounts.errors import MESSAGES, AccountError
+from accounts import identity, invitations, roles
+from accounts.errors import AccountError
 from accounts.models import Invitation
 
+LONGEST_CELL = 64  # characters
 State, Delivery = Invitation.State, Invitation.Delivery
 
 
@@ -42,12 +43,17 @@ class Command(BaseCommand):
             self._act(getattr(invitations, action), **options)
 
     def _list(self, *, state: str | None, not_delivered: bool, limit: int, as_json: bool, **options: Any) -> None:
+        if limit < 1:
+            raise CommandError("--limit must be 1 or more.")
         found = Invitation.objects.prefetch_related("roles").order_by("-id")
         if state:
             found = Invitation.objects.in_state(state).prefetch_related("roles").order_by("-id")
         if not_delivered:
             found = found.filter(delivery=Delivery.FAILED)
-        self._print([_facts(invitation) for invitation in found[: max(limit, 0)]], as_json)
+        rows = [_facts(invitation) for invitation in found[: limit + 1]]
+        self._print(rows[:limit], as_json)
+        if len(rows) > limit:
+            self.stderr.write(f"There are more than these {limit}; --limit shows more.")
 
     def _act(
         self,
@@ -91,7 +97,7 @@ def _verdict(act: Callable[..., Invitation], invitation: Invitation) -> dict[str
     try:
         act(invitation.pk, acting_user=None)
     except AccountError as refusal:
-        result = str(MESSAGES[refusal.code])
+        result = refusal.message
     else:
         result = "done"
     return {"id": str(invitation.pk), "for": str(invitation), "result": result}
@@ -102,11 +108,13 @@ def _facts(invitation: Invitation) -> dict[str, Any]:
         "id": str(invitation.pk),
         "for": str(invitation),
         "state": invitation.state,
-        "used": f"{invitation.uses}/{invitation.max_uses}",
+        "uses": invitation.uses,
+        "max_uses": invitation.max_uses,
         "delivery": invitation.delivery or "link",
-        "roles": ", ".join(sorted(group.name for group in invitation.roles.all())),
+        "roles": sorted(group.name for group in invitation.roles.all()) or [roles.MEMBER],
         "by": invitation.invited_by_name,
-        "expires": invitation.expires_at.isoformat(timespec="minutes"),
+        "expires_at": invitation.expires_at.isoformat(timespec="seconds"),
+        "note": invitation.note,
     }
 
 
@@ -115,5 +123,11 @@ def _table(rows: list[dict[str, Any]]) -> Iterable[str]:
     if not rows:
         return ["There are none.\n"]
     titles = {name: name.upper() for name in rows[0]}
+    rows = [{name: _cell(value) for name, value in row.items()} for row in rows]
     width = {name: max(len(str(row[name])) for row in [titles, *rows]) for name in titles}
     return ["  ".join(f"{row[name]:<{width[name]}}" for name in titles).rstrip() + "\n" for row in [titles, *rows]]
+
+
+def _cell(value: object) -> str:
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"

@@ -10,8 +10,8 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from accounts import invitations, links
-from accounts.errors import MESSAGES, AccountError
+from accounts import identity, invitations, links
+from accounts.errors import AccountError
 from accounts.models import Invitation, User
 
 
@@ -23,9 +23,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("address", nargs="*", help="send a mail to this e-mail address")
-        parser.add_argument("--count", type=int, default=1, metavar="N", help="links to print, one a line")
-        parser.add_argument("--uses", type=int, default=1, metavar="N", help="how often each link may be used")
-        parser.add_argument("--domain", default="", help="links for addresses at this domain only")
+        parser.add_argument("--count", type=int, metavar="N", help="print so many links, one a line")
+        parser.add_argument("--uses", type=int, metavar="N", help="print a link that may be used so often")
+        parser.add_argument("--domain", default="", help="print a link for addresses at this domain only")
         parser.add_argument(
             "--days", type=int, default=settings.INVITATION_DAYS, metavar="N", help="days until it expires"
         )
@@ -38,36 +38,49 @@ class Command(BaseCommand):
         try:
             self._invite(**options)
         except ValidationError as error:
-            self._refuse("invalid", error.messages, options["json"])
+            self._refuse("invalid", _lines(error), options["json"])
         except AccountError as refusal:
-            self._refuse(refusal.code, [str(MESSAGES[refusal.code])], options["json"])
+            self._refuse(refusal.code, [refusal.message], options["json"])
 
-    def _invite(self, *, address: list[str], count: int, **options: Any) -> None:
-        if address and (count, options["uses"], options["domain"]) != (1, 1, ""):
+    def _invite(self, *, address: list[str], count: int | None, uses: int | None, **options: Any) -> None:
+        for_links = (count, uses, options["domain"]) != (None, None, "")
+        if address and for_links:
             raise CommandError("--count, --uses and --domain are for links. An address is invited once, by mail.")
-        if count < 1:
+        if not address and not for_links:
+            raise CommandError("Name an address to invite, or ask for links with --count, --uses or --domain.")
+        if count is not None and count < 1:
             raise CommandError("--count must be 1 or more.")
         inviter = _inviter(options["by"])
         terms = invitations.Terms(
             domain=options["domain"],
-            max_uses=options["uses"],
+            max_uses=1 if uses is None else uses,
             days=options["days"],
             roles=_roles(options["role"]),
             note=options["note"],
         )
         if address:
+            address = list({identity.canonical_email(email): email for email in address}.values())
             _refuse_bad_addresses(address, inviter)
             self._print_sent(invitations.invite_addresses(address, terms, acting_user=inviter), options["json"])
         else:
-            self._print_links(invitations.make_links(count, terms, acting_user=inviter), options["json"])
+            self._print_links(invitations.make_links(count or 1, terms, acting_user=inviter), options["json"])
 
     def _print_sent(self, made: list[Invitation], as_json: bool) -> None:
         if as_json:
-            facts = [{"id": str(one.pk), "email": one.email, "expires_at": one.expires_at} for one in made]
-            self.stdout.write(json.dumps(facts, indent=2, default=str))
+            facts = [
+                {
+                    "id": str(one.pk),
+                    "email": one.email,
+                    "was_open": one.was_open,
+                    "expires_at": one.expires_at.isoformat(),
+                }
+                for one in made
+            ]
+            self.stdout.write(json.dumps(facts, indent=2))
             return
         for one in made:
-            self.stdout.write(f"{one.email}  on its way, open until {one.expires_at:%Y-%m-%d %H:%M} UTC")
+            done = "invited before: the same link again, with its old terms" if one.was_open else "on its way"
+            self.stdout.write(f"{one.email}  {done}, open until {one.expires_at:%Y-%m-%d %H:%M} UTC")
 
     def _print_links(self, made: list[Invitation], as_json: bool) -> None:
         if as_json:
@@ -76,11 +89,11 @@ class Command(BaseCommand):
                     "id": str(one.pk),
                     "link": links.invitation_url(one, mailed=False),
                     "max_uses": one.max_uses,
-                    "expires_at": one.expires_at,
+                    "expires_at": one.expires_at.isoformat(),
                 }
                 for one in made
             ]
-            self.stdout.write(json.dumps(facts, indent=2, default=str))
+            self.stdout.write(json.dumps(facts, indent=2))
             return
         for one in made:
             self.stdout.write(links.invitation_url(one, mailed=False))
@@ -113,6 +126,18 @@ def _roles(names: list[str]) -> list[Group]:
 def _refuse_bad_addresses(addresses: list[str], inviter: User | None) -> None:
     """Raise ValidationError with a line for every address that cannot be invited."""
     found = [(email, invitations.address_refusal(email, acting_user=inviter)) for email in addresses]
-    lines = [f"{email}: {refusal}" for email, refusal in found if refusal is not None]
+    lines = [f"{email}: {_words(refusal)}" for email, refusal in found if refusal is not None]
     if lines:
         raise ValidationError(lines)
+
+
+def _words(refusal: ValidationError | AccountError) -> str:
+    return refusal.message if isinstance(refusal, AccountError) else " ".join(refusal.messages)
+
+
+def _lines(error: ValidationError) -> list[str]:
+    """Return what is wrong, a line each, with the option that it is about."""
+    options = {"max_uses": "--uses", "lifetime_days": "--days"}
+    if not hasattr(error, "error_dict"):
+        return list(error.messages)
+    return [f"{options.get(field, f'--{field}')}: {' '.join(words)}" for field, words in error.message_dict.items()]
