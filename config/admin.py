@@ -33,6 +33,7 @@ _ODD_INPUT = (
     ValueError,
     TypeError,
     OverflowError,
+    IndexError,  # a range of one end has fewer values than its statement has places
 )
 
 

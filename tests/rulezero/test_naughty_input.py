@@ -211,8 +211,8 @@ def lists() -> list[str]:
 def test_naughty_searches_in_every_list_of_the_admin(house: House) -> None:
     faults: list[str] = []
     for place in lists():
-        # All of them where there is a search of ours, a sample where it is Django's.
-        for string in NAUGHTY if "accounts" in place else SOME:
+        # More where the search is ours than where it is Django's.
+        for string in NAUGHTY[::3] if "accounts" in place else ONE_OF_EACH:
             if len(string) < 1500:
                 answer = ask(house.browser("keeper"), "GET", place, QUERY_STRING=urlencode({"q": string}))
                 faults += faults_of(answer, string)

@@ -26,6 +26,8 @@ PAUSE = 0.5  # seconds between two bytes
 HEADERS = f"GET {LOGIN} HTTP/1.1\r\nHost: localhost\r\n".encode()
 BODY = (
     f"POST {LOGIN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n"
+    # With a token's cookie, because without one the form is refused unread.
+    f"Cookie: csrftoken={'t' * 32}\r\n"
     "Content-Type: application/x-www-form-urlencoded\r\n\r\nusername="
 ).encode()
 MAIN = """\
