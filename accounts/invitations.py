@@ -7,6 +7,7 @@ runs a command. Lock order is always invitation, then user.
 from __future__ import annotations
 
 import getpass
+import os
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -95,13 +96,20 @@ def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitati
         max_uses=1 if email else terms.max_uses,
         note=terms.note,
         invited_by=acting_user,
-        invited_by_name=acting_user.username if acting_user else f"{getpass.getuser()} (command)",
+        invited_by_name=acting_user.username if acting_user else f"{_shell_user()} (command)",
         from_command=acting_user is None,
         lifetime_days=days,
         expires_at=timezone.now() + timedelta(days=days),
     )
     invitation.clean_fields()
     return invitation
+
+
+def _shell_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return str(os.getuid())
 
 
 def _insert(made: list[Invitation], granted: Collection[Group], acting_user: User | None) -> None:

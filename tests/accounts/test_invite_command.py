@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -43,6 +44,19 @@ def token(link: str) -> str:
 
 
 # invite
+
+
+def test_a_shell_whose_user_has_no_name_invites_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a bare number."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    manage("invite")
+    assert Invitation.objects.get().invited_by_name == f"{os.getuid()} (command)"
 
 
 def test_count_prints_one_working_link_a_line() -> None:
