@@ -104,9 +104,8 @@ class UserAdmin(LargeTableAdmin):
         return list(self.readonly_fields)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        # An address is a key to the account: who may edit it could take it over.
-        above = obj is not None and (obj.is_staff or obj.is_superuser) and obj != request.user
-        return super().has_change_permission(request, obj) and (request.user.is_superuser or not above)
+        allowed = super().has_change_permission(request, obj)
+        return allowed and (obj is None or roles.may_edit(acting_user(request), obj))
 
     def has_rights_permission(self, request: HttpRequest) -> bool:
         """For the actions that do what `RIGHTS` do in the form."""
@@ -262,7 +261,7 @@ class LoginAttemptAdmin(LargeTableAdmin):
     def whose(self, attempt: Any) -> str:
         """The user, with a link, or the name that was tried."""
         if attempt.user is None:
-            return str(attempt.account)
+            return lockout.shown_name(attempt.account)
         address = reverse("admin:accounts_user_change", args=[attempt.user.pk])
         return format_html('<a href="{}">{}</a>', address, attempt.user.username)
 

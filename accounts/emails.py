@@ -56,11 +56,12 @@ def send(mail: str, user: User) -> bool:
     return True
 
 
-def send_invitation(invitation: Invitation) -> None:
-    """Send an invitation to its address. Raises as `send` does."""
+def send_invitation(invitation: Invitation) -> bool:
+    """Send an invitation to its address; returns True. Raises as `send` does."""
     url = links.invitation_url(invitation, mailed=True)
     _send("invitation", invitation.email, {"invitation": invitation, "url": url})
     log.info("mail.sent", mail="invitation", invitation=str(invitation.pk))
+    return True
 
 
 def send_invitation_asked(invitation: Invitation, inviter: User) -> None:

@@ -182,6 +182,9 @@ class ProfileForm(forms.ModelForm[User]):
         }
 
 
+MOST_ADDRESSES = 100  # that one form invites; each takes a few statements of the page's time
+
+
 class InviteForm(forms.ModelForm[Invitation]):
     """Invite addresses by mail, or make a link for a domain or for whoever holds it; for the page and the admin."""
 
@@ -240,10 +243,13 @@ class InviteForm(forms.ModelForm[Invitation]):
         """Return each address once; every bad one is named."""
         given = addresses_in(self.cleaned_data["emails"])
         addresses = list({identity.canonical_email(email): email for email in given}.values())
-        refusals = [(email, invitations.address_refusal(email, acting_user=self.inviter)) for email in addresses]
-        errors = [_about(email, refusal) for email, refusal in refusals if refusal is not None]
-        if errors:
-            raise ValidationError(errors)
+        if len(addresses) > MOST_ADDRESSES:
+            text = _("Please invite at most %(most)d addresses at a time; these are %(count)d.")
+            about = {"most": MOST_ADDRESSES, "count": len(addresses)}
+            raise ValidationError(text, code="too_many", params=about)
+        refusals = invitations.address_refusals(addresses, acting_user=self.inviter)
+        if refusals:
+            raise ValidationError([_about(email, refusal) for email, refusal in refusals.items()])
         return addresses
 
     def clean_max_uses(self) -> int:

@@ -55,6 +55,8 @@ def invite_addresses(emails: Sequence[str], terms: Terms, *, acting_user: User |
     ValidationError (shape), AccountError (``role_above_own``, ``invitations_closed``, ``quota_*``, ``email_taken``).
     """
     _require_rights(terms.roles, acting_user)
+    for refusal in address_refusals(emails, acting_user=acting_user).values():
+        raise refusal
     with transaction.atomic():
         _require_quota(len(emails), acting_user)
         return [_invite_address(email, terms, acting_user) for email in emails]
@@ -71,15 +73,15 @@ def make_links(count: int, terms: Terms, *, acting_user: User | None) -> list[In
 
 
 def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invitation:
-    if refusal := address_refusal(email, acting_user=acting_user):
-        raise refusal
     unused = Q(revoked_at=None, lapsed_at=None, uses__lt=F("max_uses"))
     waiting = Invitation.objects.filter(unused, email_canonical=identity.canonical_email(email))
     earlier = waiting.select_for_update().first()
     # One that lets nobody in any more must not keep others from inviting the same address.
     if earlier is not None and earlier.state == State.OPEN and has_authority(earlier):
         earlier.was_open = True
-        return _send_again(earlier, acting_user) if _is_due(earlier) else earlier
+        # Whoever could not send it themselves does not make it go out by inviting again.
+        may = acting_user is None or may_send(acting_user, earlier)
+        return _send_again(earlier, acting_user) if may and _is_due(earlier) else earlier
     if earlier is not None:
         Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())
     invitation = _new(terms, acting_user, email=email)
@@ -90,6 +92,8 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
 
 def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitation:
     days = settings.INVITATION_DAYS if terms.days is None else terms.days
+    if terms.domain:
+        identity.validate_email_domain(f"somebody@{identity.canonical_domain(terms.domain)}")
     invitation = Invitation(
         email=email.strip(),
         domain=identity.canonical_domain(terms.domain),
@@ -122,17 +126,24 @@ def _insert(made: list[Invitation], granted: Collection[Group], acting_user: Use
         _log("invitation.created", invitation, acting_user, roles=sorted(group.name for group in granted))
 
 
-def address_refusal(email: str, *, acting_user: User | None) -> ValidationError | AccountError | None:
-    """Return what would refuse to invite this address, or None. For forms and commands, and checked again."""
+def address_refusals(emails: Sequence[str], *, acting_user: User | None) -> dict[str, ValidationError | AccountError]:
+    """Return what would refuse to invite these addresses. For forms and commands, and checked again."""
+    refusals: dict[str, ValidationError | AccountError] = {}
+    refusals |= {email: refusal for email in emails if (refusal := _shape_refusal(email))}
+    # Only who sees the users anyway may learn which addresses have accounts.
+    if acting_user is None or acting_user.has_perm("accounts.view_user"):
+        canonical = {identity.canonical_email(email): email for email in emails if email not in refusals}
+        known = User.objects.filter(email_canonical__in=canonical).values_list("email_canonical", flat=True)
+        refusals |= {canonical[email]: AccountError("email_taken", "emails") for email in known}
+    return {email: refusals[email] for email in emails if email in refusals}
+
+
+def _shape_refusal(email: str) -> ValidationError | None:
     try:
         identity.validate_email_address(email.strip())
         identity.validate_email_domain(email)
     except ValidationError as error:
         return error
-    # Only who sees the users anyway may learn which addresses have accounts.
-    may_know = acting_user is None or acting_user.has_perm("accounts.view_user")
-    if may_know and User.objects.filter(email_canonical=identity.canonical_email(email)).exists():
-        return AccountError("email_taken", "emails")
     return None
 
 

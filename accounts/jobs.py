@@ -7,7 +7,9 @@ made when it runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from django.db import transaction
@@ -36,15 +38,14 @@ def send_mail_to_user(mail: str, user_id: str) -> None:
 def send_invitation(invitation_id: str) -> None:
     """Mail an invitation that is still open to its address, and note whether it could be delivered."""
     found = Invitation.objects.filter(pk=invitation_id)
-    invitation = found.first()
-    if invitation is None or invitation.state != Invitation.State.OPEN:
+    invitation = found.get()
+    found.update(delivery=Invitation.Delivery.FAILED)  # until it has gone out
+    if invitation.state != Invitation.State.OPEN:
         return
-    try:
-        emails.send_invitation(invitation)
-    except Exception:
-        found.update(delivery=Invitation.Delivery.FAILED)
-        raise  # the worker tries again, later and later
-    found.update(delivery=Invitation.Delivery.DELIVERED)
+    if _mail_within_limits(
+        "invitation", invitation.email_canonical, partial(emails.send_invitation, invitation), invitation=invitation_id
+    ):
+        found.update(delivery=Invitation.Delivery.DELIVERED)
 
 
 @task()
@@ -64,16 +65,22 @@ def send_mail_to_address(mail: str, email: str) -> None:
     user = User.objects.filter(email_canonical=identity.canonical_email(email), deleted_at=None, is_active=True).first()
     if user is None:
         return
-    reserved = _reserve_mail(mail, user.email_canonical)
+    _mail_within_limits(mail, user.email_canonical, partial(emails.send, mail, user), user=str(user.pk))
+
+
+def _mail_within_limits(mail: str, email_canonical: str, send: Callable[[], bool], **about: str) -> bool:
+    """Whether `send` has sent a mail, which it is asked to unless the address has had too many lately."""
+    reserved = _reserve_mail(mail, email_canonical)
     if reserved is None:
-        log.warning("mail.withheld", mail=mail, user=str(user.pk))
-        return
+        log.warning("mail.withheld", mail=mail, **about)
+        return False
     sent = False
     try:
-        sent = emails.send(mail, user)
+        sent = send()
     finally:
         if not sent:  # a mail server that is away must not use the budget up
             reserved.delete()
+    return sent
 
 
 def _reserve_mail(mail: str, email_canonical: str) -> RequestedMail | None:

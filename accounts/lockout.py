@@ -32,6 +32,7 @@ from config.database.locks import hold_until_commit
 from config.errors import error_page
 
 _LONGEST_COUNTED = 200
+_NAME = "name:"  # stands before a name that is nobody's: an id has the shape of a username
 
 
 def counted_name(name: str) -> str:
@@ -45,7 +46,12 @@ def counted_name(name: str) -> str:
 def account_of(name: str) -> str:
     """Return what tries with this name or address count for: the id of its user, else the counted name."""
     user = User.objects.by_login_name(name)
-    return str(user.pk) if user else counted_name(name)
+    return str(user.pk) if user else f"{_NAME}{counted_name(name)}"
+
+
+def shown_name(account: str) -> str:
+    """Return the name that was tried, for what `account_of` made of it."""
+    return account.removeprefix(_NAME)
 
 
 # Deciding

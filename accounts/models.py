@@ -332,12 +332,10 @@ class Invitation(models.Model):
             models.Index(fields=["email_canonical"], name="accounts_invitation_email", opclasses=["text_pattern_ops"]),
             # The few that the admin's filters look for among millions.
             models.Index(fields=["id"], name="accounts_invitation_unused", condition=Q(uses__lt=F("max_uses"))),
+            models.Index(fields=["id"], name="accounts_invitation_used", condition=Q(uses__gte=F("max_uses"))),
+            models.Index(fields=["expires_at"], name="accounts_invitation_expiry", condition=Q(uses__lt=F("max_uses"))),
             models.Index(fields=["id"], name="accounts_invitation_revoked", condition=Q(revoked_at__isnull=False)),
-            models.Index(
-                fields=["id"],
-                name="accounts_invitation_waiting",
-                condition=Q(delivery__in=["queued", "failed"]),
-            ),
+            models.Index(fields=["delivery", "id"], name="accounts_invitation_delivery"),
         ]
 
     def __str__(self) -> str:

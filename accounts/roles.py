@@ -12,7 +12,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.contrib.auth.models import Group, Permission
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.models import User
 
@@ -39,8 +39,11 @@ ROLES = {
 
 def permissions_of(groups: Iterable[Group]) -> set[str]:
     """Return every permission that these groups hold, as ``app.codename``."""
-    held = Permission.objects.filter(group__in=[group.pk for group in groups])
-    return {f"{app}.{codename}" for app, codename in held.values_list("content_type__app_label", "codename")}
+    return _names(Permission.objects.filter(group__in=[group.pk for group in groups]))
+
+
+def _names(permissions: QuerySet[Permission]) -> set[str]:
+    return {f"{app}.{codename}" for app, codename in permissions.values_list("content_type__app_label", "codename")}
 
 
 def may_grant(user: User, groups: Collection[Group]) -> bool:
@@ -50,6 +53,18 @@ def may_grant(user: User, groups: Collection[Group]) -> bool:
     if is_staff_role(groups) and not user.is_staff:
         return False
     return permissions_of(groups) <= user.get_all_permissions()
+
+
+def may_edit(user: User, other: User) -> bool:
+    """Whether `user` may edit `other`, whose address is a key to the account: who edits it could take it over.
+
+    So nobody edits other staff, nor whoever holds (or held, when inactive) a permission that they lack.
+    """
+    if user.is_superuser or user == other:
+        return True
+    if other.is_staff or other.is_superuser:
+        return False
+    return _names(Permission.objects.filter(Q(group__user=other) | Q(user=other))) <= user.get_all_permissions()
 
 
 def grantable(user: User) -> QuerySet[Group]:

@@ -40,7 +40,12 @@ def network_of(address: str) -> str:
 
 
 def _address(text: str) -> str:
+    text = text.strip()
+    if text.startswith("["):  # some proxies append the port as well
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(text.strip()))
+        return str(ipaddress.ip_address(text))
     except ValueError:
         return ""

@@ -3,6 +3,21 @@
 from django.db import migrations
 
 BATCH = 10_000
+# What the four roles hold at most when this is written. From here on every `migrate` writes their groups.
+ROLES = ["Administrator", "Support", "Auditor", "Member"]
+HELD = {"view_user", "change_user", "add_user", "view_reservedusername", "view_loginattempt", "view_group"}
+HELD |= {"view_invitation", "add_invitation", "change_invitation"}
+
+
+def refuse_groups_of_other_meaning(apps, schema_editor):
+    """Stop before a group of the site's own is made into one of the roles for all its members."""
+    permissions = apps.get_model("auth", "Permission").objects.using(schema_editor.connection.alias)
+    other = permissions.exclude(codename__in=HELD).filter(group__name__in=ROLES)
+    if names := sorted(set(other.values_list("group__name", flat=True))):
+        raise RuntimeError(
+            f"There are groups called {', '.join(names)} with permissions that the role of this name does not hold. "
+            "Please rename them: roles are groups of these names, which every migrate writes as declared."
+        )
 
 
 def give_members_their_role(apps, schema_editor):
@@ -25,4 +40,7 @@ def give_members_their_role(apps, schema_editor):
 class Migration(migrations.Migration):
     atomic = False
     dependencies = [("accounts", "0004_create_invitations")]
-    operations = [migrations.RunPython(give_members_their_role, migrations.RunPython.noop, elidable=True)]
+    operations = [
+        migrations.RunPython(refuse_groups_of_other_meaning, migrations.RunPython.noop, elidable=True),
+        migrations.RunPython(give_members_their_role, migrations.RunPython.noop, elidable=True),
+    ]

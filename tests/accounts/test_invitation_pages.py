@@ -310,6 +310,7 @@ def test_making_a_link_and_showing_it(inviters_browser: Client) -> None:
     [
         ({"emails": "ada@example.com nonsense"}, "emails"),
         ({"emails": "inviter@example.com"}, "emails"),
+        ({"emails": " ".join(f"a{number}@example.com" for number in range(101))}, "emails"),
         ({"emails": "ada@example.com", "domain": "example.com"}, "domain"),
         ({"emails": "ada@example.com", "max_uses": "2"}, "max_uses"),
         ({"max_uses": "0"}, "max_uses"),

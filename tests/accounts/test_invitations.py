@@ -15,6 +15,7 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from accounts import invitations, links, services
+from accounts import jobs as jobs_module
 from accounts.errors import AccountError
 from accounts.invitations import Terms
 from accounts.models import Invitation, Redemption, User
@@ -84,8 +85,8 @@ def test_all_addresses_are_invited_or_none(inviter: User, owner: User) -> None:
 
 def test_who_may_not_see_users_does_not_learn_which_addresses_are_known(owner: User) -> None:
     stranger = UserFactory.create()
-    assert invitations.address_refusal(owner.email, acting_user=stranger) is None
-    assert invitations.address_refusal(owner.email, acting_user=None) is not None
+    assert invitations.address_refusals([owner.email], acting_user=stranger) == {}
+    assert list(invitations.address_refusals([owner.email], acting_user=None)) == [owner.email]
 
 
 def test_links_are_made_many_at_once_and_each_is_its_own() -> None:
@@ -162,6 +163,9 @@ def test_an_address_outside_the_allowed_domains_is_not_invited(settings: Any) ->
     settings.SIGNUP_EMAIL_DOMAINS = ["example.org"]
     with pytest.raises(ValidationError):
         invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=None)
+    with pytest.raises(ValidationError):
+        invitations.make_links(1, Terms(domain="example.com"), acting_user=None)
+    invitations.make_links(1, Terms(domain="example.org"), acting_user=None)
 
 
 # Quotas
@@ -198,6 +202,13 @@ def test_inviting_again_while_open_is_a_resend(inviter: User) -> None:
     assert (again.pk, again.was_open, first.was_open) == (first.pk, True, False)
     assert fresh(first).expires_at > timezone.now() + timedelta(days=2, hours=23)
     assert [name for name, _arguments in jobs()] == ["send_invitation"] * 2
+
+
+def test_inviting_whom_somebody_above_has_invited_sends_nothing(inviter: User, administrator: User) -> None:
+    above = InvitationFactory.create(invited_by=administrator, roles=["Administrator"], email="ada@example.com")
+    (again,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=inviter)
+    assert (again.pk, again.was_open, jobs()) == (above.pk, True, [])
+    assert fresh(above).expires_at == above.expires_at
 
 
 def test_the_same_list_sent_twice_mails_once(inviter: User) -> None:
@@ -472,6 +483,15 @@ def test_an_invitation_that_ended_meanwhile_is_not_mailed() -> None:
     (made,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=None)
     invitations.revoke(made.pk, acting_user=None)
     assert run_jobs() == []
+    assert fresh(made).delivery == "failed"
+
+
+def test_one_address_gets_so_many_mails_of_invitations_and_no_more() -> None:
+    (made,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=None)
+    for _time in range(jobs_module.MOST_REQUESTED_MAILS + 1):
+        jobs_module.send_invitation.call(str(made.pk))
+    assert len(mail.outbox) == jobs_module.MOST_REQUESTED_MAILS - 1  # the last is kept for a reset
+    assert fresh(made).delivery == "failed"
 
 
 # Asking for a new one

@@ -55,7 +55,7 @@ def test_a_shell_whose_user_has_no_name_invites_too(monkeypatch: pytest.MonkeyPa
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    manage("invite")
+    manage("invite", "--count", "1")
     assert Invitation.objects.get().invited_by_name == f"{os.getuid()} (command)"
 
 

@@ -87,6 +87,20 @@ def test_the_migration_makes_everybody_without_a_role_a_member(
     assert [one.name for one in colleague.groups.all()] == ["Support"]
 
 
+@pytest.mark.parametrize("name", ["Support", "Gardeners"])
+def test_the_migration_stops_before_a_group_of_the_sites_own_becomes_a_role(name: str) -> None:
+    migration = import_module("accounts.migrations.0005_give_everybody_a_role")
+    own, _made = Group.objects.get_or_create(name=name)
+    with connection.schema_editor() as editor:
+        migration.refuse_groups_of_other_meaning(apps, editor)
+        own.permissions.add(Permission.objects.get(codename="delete_user"))
+        if name in roles.ROLES:
+            with pytest.raises(RuntimeError, match="called Support with"):
+                migration.refuse_groups_of_other_meaning(apps, editor)
+        else:
+            migration.refuse_groups_of_other_meaning(apps, editor)
+
+
 GROUPS = "/admin/auth/group/"
 
 

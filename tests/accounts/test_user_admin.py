@@ -345,6 +345,14 @@ def test_other_staff_edit_people_but_hand_out_no_rights(supporter: Client, owner
     assert newcomer.groups.get().name == "Member"
 
 
+def test_other_staff_do_not_edit_whoever_holds_a_permission_that_they_lack(supporter: Client, owner: User) -> None:
+    """Who may change an address could take the account over."""
+    owner.user_permissions.set(Permission.objects.filter(codename="change_group"))
+    assert supporter.post(change_path(owner), as_form(owner, email="mine@example.com")).status_code == 403
+    owner.user_permissions.set(Permission.objects.filter(codename="view_user"))
+    assert supporter.post(change_path(owner), as_form(owner, full_name="New")).status_code == 302
+
+
 def test_other_staff_do_not_edit_a_superuser(supporter: Client, administrator: User) -> None:
     response = supporter.post(change_path(administrator), as_form(administrator, email="mine@example.com"))
     assert response.status_code == 403

@@ -29,6 +29,11 @@ def address_of(forwarded: str | None, proxies: int, peer: str = PEER) -> str:
         ("nonsense", 1, PEER),
         ("", 1, PEER),
         (" 2001:db8::1 ", 1, "2001:db8::1"),
+        ("198.51.100.1:51234", 1, "198.51.100.1"),  # some proxies append the port
+        ("[2001:db8::1]:443", 1, "2001:db8::1"),
+        ("[2001:db8::1", 1, "2001:db8::1"),
+        ("198.51.100.1:", 1, "198.51.100.1"),
+        (":", 1, PEER),
         (None, 1, PEER),
     ],
 )

@@ -125,8 +125,8 @@ def _roles(names: list[str]) -> list[Group]:
 
 def _refuse_bad_addresses(addresses: list[str], inviter: User | None) -> None:
     """Raise ValidationError with a line for every address that cannot be invited."""
-    found = [(email, invitations.address_refusal(email, acting_user=inviter)) for email in addresses]
-    lines = [f"{email}: {_words(refusal)}" for email, refusal in found if refusal is not None]
+    refusals = invitations.address_refusals(addresses, acting_user=inviter)
+    lines = [f"{email}: {_words(refusal)}" for email, refusal in refusals.items()]
     if lines:
         raise ValidationError(lines)
 
