@@ -300,18 +300,14 @@ def take_use(token: str, *, email: str) -> Use:
     usable = Invitation.objects.in_state(State.OPEN).filter(pk=link.invitation_id, nonce=link.nonce)
     meant = usable.filter(email_canonical__in=["", canonical], domain__in=["", canonical.rpartition("@")[2]])
     if not meant.update(uses=F("uses") + 1):
-        require_open(find(token))
-        domain = find(token).domain
-        code = "invitation_other_domain" if domain else "invitation_other_address"
-        raise AccountError(code, "email", domain=domain)
+        found = find(token)
+        require_open(found)
+        code = "invitation_other_domain" if found.domain else "invitation_other_address"
+        raise AccountError(code, "email", domain=found.domain)
     # Read under the row's lock: the inviter may have been demoted while others were ahead of us.
     invitation = Invitation.objects.select_related("invited_by").get(pk=link.invitation_id)
     _require_authority(invitation)
-    return Use(
-        invitation=invitation,
-        roles=list(invitation.roles.all()),
-        proves_address=link.mailed,
-    )
+    return Use(invitation=invitation, roles=list(invitation.roles.all()), proves_address=link.mailed)
 
 
 def record_redemption(invitation: Invitation, user: User) -> None:

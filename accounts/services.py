@@ -110,8 +110,10 @@ def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
     # The same form in the same instant breaks several constraints at once; its key tells what it is.
     if User.objects.filter(signup_key=user.signup_key).exists():
         return SignUpOutcome.REPEATED
-    if refusal.code != "email_taken":
+    if refusal.field == "username":
         raise username_refusal(user) or refusal
+    if refusal.code != "email_taken":
+        raise refusal
     with transaction.atomic(durable=True):
         # The name is kept as if the account had been made: a name still free would tell that it was not.
         _name, new = ReservedUsername.objects.get_or_create(

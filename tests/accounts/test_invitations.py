@@ -381,6 +381,12 @@ def test_a_taken_name_burns_no_use(owner: User) -> None:
     assert fresh(invitation).uses == 0
 
 
+def test_a_used_one_is_said_before_a_taken_name(owner: User) -> None:
+    with pytest.raises(AccountError) as refused:
+        sign_up(InvitationFactory.create(uses=1), username="Owner")
+    assert code_of(refused) == "invitation_used"
+
+
 def test_a_known_address_is_answered_alike_and_burns_no_use(owner: User) -> None:
     invitation = InvitationFactory.create()
     assert sign_up(invitation, email=owner.email) is services.SignUpOutcome.ADDRESS_KNOWN

@@ -106,7 +106,7 @@ def test_it_prints_a_table_and_its_verdict_and_touches_neither_the_sites_databas
         ["verdict", "holds"],
     ]
     assert verdict == "All verdicts hold: exactly those got in who must.\n"
-    assert left_behind(directory) == []
+    wait_until(lambda: left_behind(directory) == [], "no process is left", seconds=10)
 
 
 def test_programs_get_json() -> None:
@@ -372,7 +372,7 @@ def test_a_site_that_does_not_start_is_an_obstacle_and_not_a_failed_verdict(dire
     done = rehearse_signups("-n", "2", "--mode", "name", TMPDIR=str(directory), GUNICORN_CMD_ARGS="--worker-class=none")
     assert (done.returncode, done.stdout) == (3, "")
     assert "The rehearsal cannot run: gunicorn did not start" in done.stderr
-    assert left_behind(directory) == []
+    wait_until(lambda: left_behind(directory) == [], "no process is left", seconds=10)
 
 
 # Every way to end

@@ -178,7 +178,7 @@ def test_a_frozen_database_costs_a_page_three_seconds_and_the_probes_none(site: 
     wait_until(lambda: signup.send().status == 303, "signups work again", seconds=10)
     wait_until(lambda: try_to_sign_in(site).status == 422, "sign-ins work again", seconds=10)
     assert database.value("SELECT count(*) FROM accounts_user WHERE username = 'frozen'") == 1
-    database.rows("DELETE FROM accounts_user WHERE username = 'frozen'")
+    database.rows("DELETE FROM accounts_user_groups; DELETE FROM accounts_user WHERE username = 'frozen'")
 
 
 def test_a_frozen_database_does_not_make_requests_queue_behind_each_other(site: Site, database: Database) -> None:

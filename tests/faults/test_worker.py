@@ -85,7 +85,7 @@ def shared_database() -> Iterator[Database]:
 @pytest.fixture
 def database(shared_database: Database) -> Database:
     on_jobs(shared_database, "TRUNCATE {jobs}")
-    shared_database.rows("DELETE FROM accounts_user")
+    shared_database.rows("TRUNCATE accounts_user CASCADE")
     return shared_database
 
 

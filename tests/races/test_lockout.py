@@ -128,8 +128,11 @@ def test_an_unknown_name_has_no_more_guesses(site: Site, database: Database) -> 
 
 
 def test_without_the_lock_the_same_burst_gets_through(unguarded_database: Database) -> None:
-    add_staff(unguarded_database, "target")
     with running_site(unguarded_database.environment | ENVIRONMENT) as site:
-        answers = burst(site, LOGIN, "target", "192.0.2.1")
+        for number in range(ROUNDS):  # one is enough as a rule
+            add_staff(unguarded_database, f"target-{number}")
+            answers = burst(site, LOGIN, f"target-{number}", f"192.0.2.{number}")
+            if evaluated(answers) > LIMIT:
+                break
     with pytest.raises(AssertionError, match=r"^\d+ guesses were evaluated"):
-        assert_five(unguarded_database, answers, "192.0.2.1")
+        assert_five(unguarded_database, answers, f"192.0.2.{number}")

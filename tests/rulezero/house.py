@@ -197,6 +197,10 @@ def _taken_back() -> Iterator[None]:
         transaction.savepoint_rollback(before)
 
 
+# What an answer may write that refuses everything: the session of who asked, and the try of a password.
+_KEPT_BY_LOOKING = ("django_session", "accounts_loginattempt")
+
+
 @contextmanager
 def _writes() -> Iterator[list[str]]:
     """Collect the statements that changed a row, sessions apart: looking at a page may begin one."""
@@ -206,7 +210,7 @@ def _writes() -> Iterator[list[str]]:
         result = execute(sql, params, many, context)
         statement = str(sql)
         changes = statement.startswith(("INSERT", "UPDATE", "DELETE")) and context["cursor"].rowcount
-        if changes and "django_session" not in statement:
+        if changes and not any(table in statement for table in _KEPT_BY_LOOKING):
             wrote.append(statement[:80])
         return result
 

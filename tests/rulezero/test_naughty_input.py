@@ -39,7 +39,7 @@ def faults_of(answer: Answer, what: object) -> list[str]:
     faults = answer.faults()
     if answer.status not in (302, 303):
         # A refused login is counted: that is no change of what the form is about.
-        faults += [f"{answer.asked}: {answer.status} wrote {each}" for each in answer.wrote if "axes_" not in each]
+        faults += [f"{answer.asked}: {answer.status} wrote {each}" for each in answer.wrote]
     return [f"{fault} <- {what!r:.80}" for fault in faults]
 
 
