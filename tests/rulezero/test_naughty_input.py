@@ -48,6 +48,8 @@ def test_there_are_hundreds_of_strings_and_every_page_with_a_form_is_found(forms
     found = {(form.action.partition("?")[0], name) for form in forms for name in form.fields}
     assert {
         ("/accounts/signup/", "full_name"),
+        ("/accounts/invitation/", "username"),
+        ("/accounts/invitations/", "emails"),
         ("/accounts/login/", "username"),
         ("/admin/login/", "password"),
         ("/accounts/password/reset/", "email"),
