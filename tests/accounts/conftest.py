@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core import mail
 from django.db.models import F
 from django.test import Client
@@ -67,6 +68,21 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(BcryptHasher, "encode", counting)
     return hashed
+
+
+@pytest.fixture
+def inviter(db: None) -> User:
+    """A colleague of the Support role."""
+    user = UserFactory.create(username="inviter", is_staff=True)
+    user.groups.set(Group.objects.filter(name="Support"))
+    return user
+
+
+@pytest.fixture
+def inviters_browser(inviter: User) -> Client:
+    browser = Client()
+    browser.force_login(inviter)
+    return browser
 
 
 def sign_in(browser: Client, name: str, password: str = PASSWORD, **more: Any) -> Any:

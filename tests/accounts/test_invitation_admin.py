@@ -24,20 +24,6 @@ ADD = f"{LIST}add/"
 FORM = {"emails": "", "domain": "", "max_uses": "1", "days": "14", "note": ""}
 
 
-@pytest.fixture
-def inviter(db: None) -> User:
-    user = UserFactory.create(username="inviter", is_staff=True)
-    user.groups.set(Group.objects.filter(name="Support"))
-    return user
-
-
-@pytest.fixture
-def inviters_browser(inviter: User) -> Client:
-    browser = Client()
-    browser.force_login(inviter)
-    return browser
-
-
 def listed(browser: Client, query: str = "") -> list[Invitation]:
     response = browser.get(LIST + query)
     assert response.status_code == 200

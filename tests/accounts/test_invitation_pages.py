@@ -19,7 +19,7 @@ from accounts import links
 from accounts.forms import addresses_in
 from accounts.models import Invitation, User
 from tests.accounts.conftest import codes, jobs, run_jobs, sign_in, text_of
-from tests.factories import PASSWORD, InvitationFactory, UserFactory
+from tests.factories import PASSWORD, InvitationFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -41,20 +41,6 @@ def open_link(browser: Client, invitation: Invitation, *, mailed: bool = False) 
 
 def detail(invitation: Invitation, action: str = "") -> str:
     return f"{LIST}{invitation.pk}/{action}/" if action else f"{LIST}{invitation.pk}/"
-
-
-@pytest.fixture
-def inviter(db: None) -> User:
-    user = UserFactory.create(username="inviter", is_staff=True)
-    user.groups.set(Group.objects.filter(name="Support"))
-    return user
-
-
-@pytest.fixture
-def inviters_browser(inviter: User) -> Client:
-    browser = Client()
-    browser.force_login(inviter)
-    return browser
 
 
 # Opening and using

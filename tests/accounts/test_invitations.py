@@ -26,14 +26,6 @@ from tests.factories import PASSWORD, InvitationFactory, UserFactory
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def inviter(db: None) -> User:
-    """A colleague of the Support role."""
-    user = UserFactory.create(username="inviter", is_staff=True)
-    user.groups.set(Group.objects.filter(name="Support"))
-    return user
-
-
 def token(invitation: Invitation, *, mailed: bool = False) -> str:
     return links.invitation_url(invitation, mailed=mailed).split("/")[-2]
 
