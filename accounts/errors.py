@@ -69,3 +69,8 @@ class AccountError(Exception):
 
     def as_validation_error(self) -> ValidationError:
         return ValidationError(self.message, code=self.code)
+
+
+def words_of(refusal: ValidationError | AccountError) -> str:
+    """Return what a refusal says, for a line about one of many."""
+    return refusal.message if isinstance(refusal, AccountError) else " ".join(refusal.messages)

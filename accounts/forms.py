@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts import identity, invitations, lockout, roles, services
-from accounts.errors import AccountError
+from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
 
@@ -293,6 +293,5 @@ def _all_addresses(entry: str) -> bool:
 
 
 def _about(email: str, refusal: ValidationError | AccountError) -> ValidationError:
-    error = refusal.as_validation_error() if isinstance(refusal, AccountError) else refusal
     text = _("%(email)s: %(fault)s")
-    return ValidationError(text, code="email_refused", params={"email": email, "fault": " ".join(error.messages)})
+    return ValidationError(text, code="email_refused", params={"email": email, "fault": words_of(refusal)})

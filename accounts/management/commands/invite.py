@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts import identity, invitations, links
-from accounts.errors import AccountError
+from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 
 
@@ -126,13 +126,9 @@ def _roles(names: list[str]) -> list[Group]:
 def _refuse_bad_addresses(addresses: list[str], inviter: User | None) -> None:
     """Raise ValidationError with a line for every address that cannot be invited."""
     refusals = invitations.address_refusals(addresses, acting_user=inviter)
-    lines = [f"{email}: {_words(refusal)}" for email, refusal in refusals.items()]
+    lines = [f"{email}: {words_of(refusal)}" for email, refusal in refusals.items()]
     if lines:
         raise ValidationError(lines)
-
-
-def _words(refusal: ValidationError | AccountError) -> str:
-    return refusal.message if isinstance(refusal, AccountError) else " ".join(refusal.messages)
 
 
 def _lines(error: ValidationError) -> list[str]:
