@@ -205,7 +205,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 def _with_derived(names: set[str]) -> set[str]:
-    fields = User._meta.concrete_fields  # noqa: SLF001 - documented by Django as its public model API
+    fields = User._meta.concrete_fields
     derived = [field for field in fields if isinstance(field, DerivedTextField)]
     return names | {field.name for field in derived if field.source in names}
 

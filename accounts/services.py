@@ -167,7 +167,7 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
     The old name of a renamed one stays reserved for a while; a new address must be confirmed before the next
     login. Raises AccountError as `add_user` does.
     """
-    columns = {field.name for field in User._meta.concrete_fields} & set(changed)  # noqa: SLF001 - public by Django's docs
+    columns = {field.name for field in User._meta.concrete_fields} & set(changed)
     if not columns:
         return
     stored = User.objects.get(pk=user.pk)

@@ -73,6 +73,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "auditlog.middleware.AuditMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -171,6 +172,9 @@ CSRF_TRUSTED_ORIGINS = [BASE_URL]
 DEVICE_COOKIE_NAME = f"{_prefix}device"
 MESSAGE_COOKIE_NAME = f"{_prefix}messages"
 MESSAGE_STORAGE = "config.messages.PrefixedCookieStorage"
+
+# --- Audit trail -------------------------------------------------------------------------------------
+AUDITLOG_CLIENT_ADDRESS = "config.client_address.client_address"
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

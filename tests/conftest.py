@@ -26,7 +26,9 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 import django  # noqa: E402 - reads the settings that were just given
+from django.conf import settings  # noqa: E402
 
+settings.INSTALLED_APPS.append("tests.hostapp")
 django.setup()
 
 

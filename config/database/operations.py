@@ -18,7 +18,8 @@ from config.database.roles import as_owner, has_two_roles
 
 STATUS_SECONDS = 3.0
 
-# One line per thing that a migration can make, so that two schemas compare as two sets of lines.
+# One line per thing that a migration can make, so that two schemas compare as two sets of lines. Partitions come and
+# go with time and are left out.
 _SCHEMA = """
 SELECT format('column %s.%s %s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
               CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
@@ -26,19 +27,21 @@ SELECT format('column %s.%s %s%s%s', c.relname, a.attname, format_type(a.atttypi
               || CASE a.attidentity WHEN '' THEN '' ELSE ' identity' END)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition
     AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL
-SELECT format('constraint %s on %s: %s%s', conname, conrelid::regclass, pg_get_constraintdef(oid),
+SELECT format('constraint %s on %s: %s%s', conname, conrelid::regclass, pg_get_constraintdef(pg_constraint.oid),
               CASE WHEN convalidated THEN '' ELSE ' (not valid)' END)
-FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+FROM pg_constraint LEFT JOIN pg_class c ON c.oid = conrelid
+WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND c.relispartition IS NOT TRUE
 UNION ALL
 SELECT format('index %s%s', pg_get_indexdef(indexrelid),
               CASE WHEN indisvalid THEN '' ELSE ' (invalid)' END)
-FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE c.relnamespace = 'public'::regnamespace
+FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relispartition
 UNION ALL
-SELECT format('trigger %s%s', pg_get_triggerdef(oid), CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
-FROM pg_trigger WHERE NOT tgisinternal
+SELECT format('trigger %s%s', pg_get_triggerdef(t.oid), CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
+FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid WHERE NOT tgisinternal AND NOT c.relispartition
 UNION ALL
 SELECT format('function %s: %s', oid::regprocedure, md5(prosrc))
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace

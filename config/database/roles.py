@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from django.apps import AppConfig, apps
 from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg2 import sql
 
@@ -39,7 +41,8 @@ def as_owner(alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
 def grant_runtime_rights(using: str) -> None:
     """Let the runtime role use every table and sequence of the owner; idempotent, runs after migrations.
 
-    TRUNCATE, REFERENCES and TRIGGER are not granted: emptying or rewiring a table is the owner's work.
+    TRUNCATE, REFERENCES and TRIGGER are not granted: emptying or rewiring a table is the owner's work. An app may ask
+    for less on tables of its own, by an attribute `runtime_rights` of its configuration.
     """
     owner, runtime = (connections.settings[alias]["USER"] for alias in (OWNER_ALIAS, DEFAULT_DB_ALIAS))
     if owner == runtime or connections[using].settings_dict["USER"] != owner:
@@ -47,7 +50,32 @@ def grant_runtime_rights(using: str) -> None:
     statement = sql.SQL(
         "GRANT USAGE ON SCHEMA public TO {role};"
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};"
-        "GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {role}"
+        "GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {role};"
+        # What an app's functions may do with their owner's rights is for the application, not for every role.
+        "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}"
     ).format(role=sql.Identifier(runtime))
     with connections[using].cursor() as cursor:
         cursor.execute(statement)
+        for app in apps.get_app_configs():
+            if rights := getattr(app, "runtime_rights", ""):
+                _restrict(cursor, app, runtime, rights)
+
+
+def _restrict(cursor: Any, app: AppConfig, role: str, rights: str) -> None:
+    """Leave `role` only `rights` on the tables of `app`'s models, and none on whatever else bears its name."""
+    cursor.execute(
+        "SELECT oid::regclass::text, relname, relkind = 'S' FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S') AND relname LIKE %s",
+        [f"{app.label}\\_%"],
+    )
+    of_models = {model._meta.db_table for model in app.get_models()}
+    for table, name, is_sequence in cursor.fetchall():
+        about = {"kind": sql.SQL("SEQUENCE " if is_sequence else ""), "table": sql.SQL(table)}
+        cursor.execute(sql.SQL("REVOKE ALL ON {kind}{table} FROM {role}").format(role=sql.Identifier(role), **about))
+        if name in of_models:
+            cursor.execute(
+                sql.SQL("GRANT {rights} ON {table} TO {role}").format(
+                    rights=sql.SQL(rights), role=sql.Identifier(role), **about
+                )
+            )

@@ -1,0 +1,181 @@
+"""Brings the context to the database: in front of the write that needs it, in the same round trip.
+
+It is one setting that ends with the transaction, so it is safe behind a pooler; it is sent with the first write of a
+transaction and again when something new is to be said. Every psycopg2 cursor of a connection passes here, Django's
+and raw ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary, proxy
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg2 import extensions
+from psycopg2.sql import Composable
+
+from auditlog import context
+
+# What may write, and the table where the statement names it at once. Reads, and what cannot stand beside another
+# statement (VACUUM, CREATE INDEX CONCURRENTLY), get nothing in front.
+_WRITE = re.compile(
+    r"""\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*
+    (?:(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?(?:"?public"?\.)?"?(?P<table>\w+)
+      |MERGE\b|WITH\b|TRUNCATE\b|CALL\b|DO\b|SELECT\s+(?:public\.)?"?auditlog_)""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
+_SEND = "SELECT set_config('auditlog.context', %s, true);"
+_KNOW_AGENT = "SELECT auditlog_know_agent(%s, %s);"
+_known_agents: set[int] = set()  # those that a committed transaction of this process has told
+_MOST_AGENTS = 10_000
+
+
+class Announcement:
+    """A write that a signal has announced: its origin, and the tables it is about (None: whatever it touches)."""
+
+    __slots__ = ("origin", "subject", "tables")
+
+    def __init__(self, origin: str, subject: object, tables: frozenset[str] | None) -> None:
+        self.origin, self.subject, self.tables = origin, subject, tables
+
+
+class Channel:
+    """What one connection has told its server, and what signals have announced for its next writes."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = proxy(connection)
+        self.announced: list[Announcement] = []
+        self.sent: str | None = None
+
+    def open_cursor(self, *args: Any, **kwargs: Any) -> extensions.cursor:
+        """The cursor factory of the connection."""
+        cursor = Cursor(*args, **kwargs)
+        cursor.channel = self
+        return cursor
+
+    def announce(self, origin: str, subject: object, tables: frozenset[str] | None = None) -> None:
+        self.announced.append(Announcement(origin, subject, tables))
+
+    def fulfil(self, subject: object) -> None:
+        """End the announcement about `subject`, and those inside it whose write failed."""
+        while self.announced and self.announced.pop().subject is not subject:
+            pass
+
+    def before(self, cursor: Cursor, statement: str) -> bytes:
+        """Return what has to be sent in front of `statement`, or nothing."""
+        status = cursor.connection.info.transaction_status
+        if status == extensions.TRANSACTION_STATUS_IDLE:
+            self.sent = None
+        found = _WRITE.match(statement)
+        if not found:
+            if _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
+                self.sent = None
+            return b""
+        return self.message(cursor, found["table"])
+
+    def message(self, cursor: Cursor, table: str | None) -> bytes:
+        spoken = context.current()
+        text = spoken.text(self._origin(table))
+        if text == self.sent:
+            return b""
+        self.sent = text
+        prefix = cursor.mogrify(_SEND, [text])
+        if (agent := spoken.agent) and (number := context.agent_id(agent)) not in _known_agents:
+            prefix += cursor.mogrify(_KNOW_AGENT, [number, agent])
+            if self.connection.in_atomic_block:  # else its name travels with every write until one is in a transaction
+                self.connection.on_commit(partial(_known, number), robust=True)
+        return prefix
+
+    def _origin(self, table: str | None) -> str:
+        for announcement in reversed(self.announced):
+            if announcement.tables is None or table in announcement.tables:
+                return announcement.origin
+        return "sql"
+
+
+def _known(agent: int) -> None:
+    if len(_known_agents) >= _MOST_AGENTS:
+        _known_agents.clear()
+    _known_agents.add(agent)
+
+
+class Cursor(extensions.cursor):
+    """psycopg2's cursor, with the context in front of what writes."""
+
+    channel: Channel
+    _front = b""
+
+    @property
+    def query(self) -> bytes | None:
+        """The statement as it was sent, for logs, without what was in front of it."""
+        sent: bytes | None = extensions.cursor.query.__get__(self)
+        return sent.removeprefix(self._front) if sent else sent
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
+        super().execute(self._with_context(query, vars is not None), vars)
+
+    def executemany(self, query: Any, vars_list: Iterable[Any]) -> None:
+        super().executemany(self._with_context(query, with_values=True), vars_list)
+
+    def _with_context(self, query: Any, with_values: bool) -> Any:
+        self._front = b""
+        if self.name is not None:  # a cursor of the server: it reads
+            return query
+        text = query.as_string(self) if isinstance(query, Composable) else query
+        if isinstance(text, bytes):
+            text = text.decode(extensions.encodings[self.connection.encoding])
+        self._front = self.channel.before(self, text)
+        if not self._front:
+            return query
+        front = self._front.decode(extensions.encodings[self.connection.encoding])
+        return (front.replace("%", "%%") if with_values else front) + text
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        with self._told():
+            super().copy_expert(sql, file, size)
+
+    def copy_from(self, *args: Any, **kwargs: Any) -> None:
+        with self._told():
+            super().copy_from(*args, **kwargs)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """COPY cannot share a round trip, and its context ends with a transaction: outside one, give it one."""
+        alone = self.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+        own = alone and self.connection.autocommit
+        if alone:
+            self.channel.sent = None
+        if own:
+            super().execute("BEGIN")
+        try:
+            if message := self.channel.message(self, None):
+                super().execute(message)
+            yield
+        except BaseException:
+            if own:
+                super().execute("ROLLBACK")
+            raise
+        if own:
+            super().execute("COMMIT")
+
+
+_channels: WeakKeyDictionary[BaseDatabaseWrapper, Channel] = WeakKeyDictionary()
+
+
+def open_channel(connection: BaseDatabaseWrapper) -> None:
+    """Let every cursor of the fresh `connection` pass through its channel."""
+    channel = _channels.setdefault(connection, Channel(connection))
+    channel.sent = None
+    connection.connection.cursor_factory = channel.open_cursor
+
+
+def of(using: str) -> Channel:
+    """Return the channel of this thread's connection `using`."""
+    connection = connections[using]
+    return _channels.get(connection) or _channels.setdefault(connection, Channel(connection))

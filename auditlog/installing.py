@@ -1,0 +1,30 @@
+"""Keeps the triggers in step with the models through migrations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.db import connections
+
+from auditlog import context, triggers
+
+
+def begin(using: str, **kwargs: Any) -> None:
+    """Called before a migration, once for every app."""
+    context.be_migrating(yes=True)
+
+
+def finish(using: str, plan: Any = (), **kwargs: Any) -> None:
+    """Install what the models of now declare, unless the trail itself was migrated away."""
+    try:
+        connection = connections[using]
+        if "auditlog_record" in connection.introspection.table_names():
+            triggers.install(connection)
+    finally:
+        context.be_migrating(yes=False)
+
+
+def last_app() -> AppConfig:
+    """Return the app whose `post_migrate` comes last."""
+    return [config for config in apps.get_app_configs() if config.models_module][-1]

@@ -1,0 +1,86 @@
+"""Every signal that the trail listens to, on one screen. None of them writes a row's values: the triggers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.core.signals import got_request_exception
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_migrate, post_save, pre_migrate, pre_save
+
+from auditlog import announcing, channel, context, events, installing, registry
+from auditlog.signals import writing, written
+
+
+def connect() -> None:
+    connection_created.connect(_connected, dispatch_uid="auditlog.connected")
+    pre_save.connect(_saving, dispatch_uid="auditlog.saving")
+    post_save.connect(_saved, dispatch_uid="auditlog.saved")
+    # Not pre_delete and m2m_changed: with a receiver Django reads every row before it deletes or relates it.
+    writing.connect(_writing, dispatch_uid="auditlog.writing")
+    written.connect(_written, dispatch_uid="auditlog.written")
+    announcing.start()
+    user_logged_in.connect(_logged_in, dispatch_uid="auditlog.logged_in")
+    user_logged_out.connect(_logged_out, dispatch_uid="auditlog.logged_out")
+    user_login_failed.connect(_login_failed, dispatch_uid="auditlog.login_failed")
+    got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
+    pre_migrate.connect(_migrating, dispatch_uid="auditlog.migrating")
+    post_migrate.connect(_migrated, sender=installing.last_app(), dispatch_uid="auditlog.migrated")
+
+
+# The writes of the application
+
+
+def _connected(sender: Any, connection: Any, **kwargs: Any) -> None:
+    if connection.vendor == "postgresql":
+        channel.open_channel(connection)
+
+
+def _saving(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    channel.of(using).announce("save", instance, registry.tables_of(sender))
+
+
+def _saved(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    channel.of(using).fulfil(instance)
+
+
+def _writing(sender: Any, using: str, origin: str, **kwargs: Any) -> None:
+    meta = getattr(sender, "_meta", None)
+    channel.of(using).announce("m2m" if meta and meta.auto_created else origin, sender)
+
+
+def _written(sender: Any, using: str, **kwargs: Any) -> None:
+    channel.of(using).fulfil(sender)
+
+
+# Events of Django
+
+
+def _logged_in(sender: Any, user: Any, **kwargs: Any) -> None:
+    events.record("login", user)
+
+
+def _logged_out(sender: Any, user: Any, **kwargs: Any) -> None:
+    if user is not None:
+        with context.acting_as(user):  # by now the request is nobody's
+            events.record("logout", user)
+
+
+def _login_failed(sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
+    events.record_failed_login(credentials)
+
+
+def _request_failed(sender: Any, request: Any, **kwargs: Any) -> None:
+    events.record_error(request)
+
+
+# Migrations
+
+
+def _migrating(sender: Any, **kwargs: Any) -> None:
+    installing.begin(**kwargs)
+
+
+def _migrated(sender: Any, **kwargs: Any) -> None:
+    installing.finish(**kwargs)

@@ -1,0 +1,11 @@
+"""Signals of the trail."""
+
+from django.dispatch import Signal
+
+# Around the writes that Django does not announce without changing how it writes. Sender: the model.
+# Arguments: `using` (alias of the database), `origin` ("bulk" or "delete").
+writing = Signal()
+written = Signal()
+
+# After commit, for each record. Sender: `auditlog.models.Record`. Argument: `record`.
+recorded = Signal()

@@ -1,0 +1,357 @@
+"""Writes the triggers that write the records: from the registry, one function per table and operation.
+
+Each is one INSERT for the whole statement that changed the rows, whatever made it. An update is a full join of the
+rows before and after on their key: PostgreSQL has no nested loop for it, so a plan that was made for one row cannot
+be ruinous for a thousand; and a row whose key was changed falls out on both sides, as one that went and one that
+came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from auditlog import registry
+from auditlog.registry import Audited, Column, Relation
+
+LONGEST = 1000  # bytes of a value that is recorded whole
+LONGEST_LABEL = 120  # characters
+_INSTALLED = """
+SELECT t.tgname, c.relname, obj_description(t.oid, 'pg_trigger')
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE t.tgname LIKE 'auditlog\\_on\\_%' AND c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal
+"""
+_TRANSITIONS = {
+    "insert": "REFERENCING NEW TABLE AS new_rows",
+    "update": "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "delete": "REFERENCING OLD TABLE AS old_rows",
+    "truncate": "",
+}
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One trigger with its function."""
+
+    table: str
+    operation: str
+    body: str
+
+    @property
+    def name(self) -> str:
+        return f"auditlog_on_{self.operation}"
+
+    @property
+    def function(self) -> str:
+        name = f"{self.name}_{self.table}"
+        return name if len(name) <= 63 else f"{name[:52]}_{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+    @property
+    def version(self) -> str:
+        """What tells it from an older one of the same name."""
+        return hashlib.sha256(self.body.encode()).hexdigest()[:16]
+
+    @property
+    def sql(self) -> str:
+        when = "BEFORE" if self.operation == "truncate" else "AFTER"
+        name, table, function = self.name, _name(self.table), _name(self.function)
+        return f"""
+            CREATE OR REPLACE FUNCTION public.{function}() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {_text(self.body)};
+            CREATE OR REPLACE TRIGGER {name} {when} {self.operation.upper()} ON public.{table}
+            {_TRANSITIONS[self.operation]} FOR EACH STATEMENT EXECUTE FUNCTION public.{function}();
+            COMMENT ON TRIGGER {name} ON public.{table} IS {_text(self.version)};
+        """
+
+
+def declared(connection: BaseDatabaseWrapper) -> list[Trigger]:
+    """Return the triggers that the registry asks for."""
+    found: list[Trigger] = []
+    for audited in registry.registered():
+        if not audited.model._meta.managed and not audited.fields:
+            continue
+        found += _of_model(audited, list(audited.columns(connection)))
+        for relation in audited.relations:
+            found += _of_relation(audited, relation)
+    return found
+
+
+def differences(connection: BaseDatabaseWrapper) -> tuple[list[Trigger], list[tuple[str, str]]]:
+    """Return (triggers that are missing or of another version, (name, table) of those that nobody declares)."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INSTALLED)
+        installed = {(name, table): version for name, table, version in cursor.fetchall()}
+    wanted = {(trigger.name, trigger.table): trigger for trigger in declared(connection)}
+    missing = [trigger for place, trigger in wanted.items() if installed.get(place) != trigger.version]
+    return missing, sorted(installed.keys() - wanted.keys())
+
+
+def install(connection: BaseDatabaseWrapper) -> int:
+    """Make the triggers in the database those that are declared; returns how many were changed. As the owner."""
+    missing, superfluous = differences(connection)
+    tables = set(connection.introspection.table_names()) if missing else set()
+    with connection.cursor() as cursor:
+        for trigger in missing:
+            if trigger.table in tables:
+                cursor.execute(trigger.sql)
+        for name, table in superfluous:
+            _drop(cursor, name, table)
+    return len(missing) + len(superfluous)
+
+
+def remove(connection: BaseDatabaseWrapper) -> None:
+    """Take every trigger of ours off every table."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INSTALLED)
+        for name, table, _version in cursor.fetchall():
+            _drop(cursor, name, table)
+
+
+def _drop(cursor: Any, name: str, table: str) -> None:
+    function = Trigger(table, name.removeprefix("auditlog_on_"), "").function
+    cursor.execute(f"DROP TRIGGER {name} ON public.{_name(table)}; DROP FUNCTION IF EXISTS public.{_name(function)}()")
+
+
+# What is inside
+
+
+def _of_model(audited: Audited, columns: list[Column]) -> Iterator[Trigger]:
+    values = _Values(audited, columns)
+    yield Trigger(audited.table, "insert", _function(_insert_rows(audited, "'create'", values.of("n"), "new_rows n")))
+    yield Trigger(audited.table, "update", _on_update(audited, columns, values))
+    yield Trigger(audited.table, "delete", _function(_insert_rows(audited, "'delete'", values.of("o"), "old_rows o")))
+    yield _on_truncate(audited, audited.table)
+
+
+def _on_update(audited: Audited, columns: list[Column], values: _Values) -> str:
+    """One row is compared step by step: setting up a query for that would cost more than all the rest."""
+    table = f"public.{_name(audited.table)}"
+    change = {
+        "object_id": _object_id(audited, "n"),
+        "object_label": _label(audited, "n"),
+        **{side: f"('{{' || nullif(substr({side}_values, 2), '') || '}}')::jsonb" for side in ("old", "new")},
+        "personal": "NULL",
+    }
+    if values.personal:
+        sides = [f"""'"{side}":{{' || nullif(substr({side}_personal, 2), '') || '}}'""" for side in ("old", "new")]
+        change["personal"] = f"('{{' || nullif(concat_ws(',', {', '.join(sides)}), '') || '}}')::jsonb"
+    key = " AND ".join(f"n.{_name(column)} = o.{_name(column)}" for column in audited.key)
+    went, came = (f"{row}.{_name(audited.key[0])} IS NULL" for row in "no")
+    action = f"CASE WHEN {came} THEN 'create' WHEN {went} THEN 'delete' ELSE 'update' END"
+    changed = " OR ".join(_differs(column) for column in columns if not column.quiet) or "false"
+    rows = f"old_rows o FULL JOIN new_rows n ON {key} WHERE {changed}"
+    return _function(
+        f"""
+    FOR o IN SELECT * FROM old_rows LOOP
+        found := found + 1;
+        EXIT WHEN found > 1;
+    END LOOP;
+    IF found = 1 THEN
+        SELECT * INTO n FROM new_rows;
+        {"".join(_step(column) for column in columns)}
+        IF found > 1 THEN
+            {_insert(audited, "'update'", change)}
+        END IF;
+    ELSIF found > 1 THEN
+        {_insert_rows(audited, action, values.changes(), rows)}
+    END IF;""",
+        variables=f"""
+    o {table}%ROWTYPE;
+    n {table}%ROWTYPE;
+    found integer := 0;
+    old_values text := '';
+    new_values text := '';
+    old_personal text := '';
+    new_personal text := '';""",
+    )
+
+
+def _step(column: Column) -> str:
+    """Note a difference in one column, and that it counts unless the column is quiet."""
+    kind = "personal" if column.personal else "values"
+    notes = [
+        f"{side}_{kind} := concat({side}_{kind}, ',' || {_pair(column, row)});"
+        for side, row in (("old", "o"), ("new", "n"))
+    ]
+    counts = "" if column.quiet else "found := 2;"
+    return f"""
+        IF {_differs(column)} THEN
+            {" ".join(notes)} {counts}
+        END IF;"""
+
+
+def _of_relation(audited: Audited, relation: Relation) -> Iterator[Trigger]:
+    """An owner's record for all that one statement added to it or removed from it: the keys of the rows and targets."""
+    (owner,) = audited.key
+    label = _label(audited, "owner")
+
+    def rows(table: str) -> str:
+        pairs = f"jsonb_object_agg(r.{_name(relation.key)}::text, r.{_name(relation.target)})"
+        return f"""(
+            SELECT r.{_name(relation.source)} AS source, jsonb_build_object({_text(relation.name)}, {pairs}) AS rows
+            FROM {table} r GROUP BY r.{_name(relation.source)}
+        ) c LEFT JOIN public.{_name(audited.table)} owner ON owner.{_name(owner)} = c.source"""
+
+    def change(action: str, table: str) -> str:
+        values = {"object_id": "c.source::text", "object_label": label, "personal": "NULL"}
+        values |= {"old": "NULL", "new": "c.rows"} if action == "add" else {"old": "c.rows", "new": "NULL"}
+        return _insert_rows(audited, f"'{action}'", values, rows(table))
+
+    removed, added = change("remove", "old_rows"), change("add", "new_rows")
+    yield Trigger(relation.table, "insert", _function(added))
+    yield Trigger(relation.table, "update", _function(removed, added))
+    yield Trigger(relation.table, "delete", _function(removed))
+    yield _on_truncate(audited, relation.table, relation.name)
+
+
+def _on_truncate(audited: Audited, table: str, name: str = "") -> Trigger:
+    rows = f"(SELECT count(*) AS rows FROM public.{_name(table)}) t"
+    old = f"jsonb_build_object({_text(name or 'rows')}, t.rows)"
+    values = {"object_id": "NULL", "object_label": "NULL", "old": old, "new": "NULL", "personal": "NULL"}
+    return Trigger(table, "truncate", _function(_insert_rows(audited, "'truncate'", values, rows)))
+
+
+_CONTEXT = "agent, request, address, origin, actor_kind, actor_id, actor_label, on_behalf_id, on_behalf_label, reason"
+
+
+def _function(*statements: str, variables: str = "") -> str:
+    application = settings.DATABASES["default"].get("OPTIONS", {}).get("application_name", "")
+    return f"""
+#variable_conflict use_column
+DECLARE
+    spoken text := nullif(current_setting('auditlog.context', true), '');
+    said public.auditlog_context;{variables}
+BEGIN
+    said := jsonb_populate_record(said, coalesce(spoken::jsonb, public.auditlog_unannounced({_text(application)})));
+    {"".join(statements)}
+    RETURN NULL;
+END
+"""
+
+
+def _insert(audited: Audited, action: str, values: dict[str, str]) -> str:
+    said = ", ".join(f"said.{name}" for name in _CONTEXT.split(", "))
+    return f"""INSERT INTO public.auditlog_record (
+        {_CONTEXT}, action, resource, object_id, object_label, old, new, personal
+    ) SELECT
+        {said},
+        {action}, {_text(audited.resource)}, {values["object_id"]}, {values["object_label"]},
+        {values["old"]}, {values["new"]}, {values["personal"]};"""
+
+
+def _insert_rows(audited: Audited, action: str, values: dict[str, str], rows: str) -> str:
+    return f"{_insert(audited, action, values).removesuffix(';')} FROM {rows};"
+
+
+class _Values:
+    """The SQL of what a record holds about one row."""
+
+    def __init__(self, audited: Audited, columns: list[Column]) -> None:
+        self.audited = audited
+        self.open = [column for column in columns if not column.personal]
+        self.personal = [column for column in columns if column.personal]
+
+    def of(self, side: str) -> dict[str, str]:
+        """All of a row that came or went."""
+        return self._values(side, lambda column, row: _pair(column, row) if row == side else "NULL")
+
+    def changes(self) -> dict[str, str]:
+        """What differs, of a row before and after."""
+        return self._values("on", lambda column, row: f"CASE WHEN {_differs(column)} THEN {_pair(column, row)} END")
+
+    def _values(self, sides: str, pair: Callable[[Column, str], str]) -> dict[str, str]:
+        def members(columns: Iterable[Column], row: str) -> str:
+            pairs = [pair(column, row) for column in columns] if row in sides else []
+            return f"nullif(concat_ws(',', {', '.join(pairs)}), '')" if pairs else "NULL"
+
+        def either(expression: Callable[[str], str]) -> str:
+            found = [expression(row) for row in reversed(sides)]  # the new row first
+            return f"coalesce({', '.join(found)})" if len(found) > 1 else found[0]
+
+        before, after = (
+            f"""'"{word}":{{' || {members(self.personal, row)} || '}}'""" for word, row in (("old", "o"), ("new", "n"))
+        )
+        personal = (
+            f"('{{' || nullif(concat_ws(',', {before}, {after}), '') || '}}')::jsonb" if self.personal else "NULL"
+        )
+        return {
+            "object_id": either(lambda row: _object_id(self.audited, row)),
+            "object_label": either(lambda row: _label(self.audited, row)),
+            "old": f"('{{' || {members(self.open, 'o')} || '}}')::jsonb",
+            "new": f"('{{' || {members(self.open, 'n')} || '}}')::jsonb",
+            "personal": personal,
+        }
+
+
+def _object_id(audited: Audited, row: str) -> str:
+    keys = [f"{row}.{_name(column)}::text" for column in audited.key]
+    return " || ',' || ".join(keys)
+
+
+def _label(audited: Audited, row: str) -> str:
+    columns = [f"{row}.{_name(str(field.column))}" for field in audited.fields if field.name in audited.label]
+    if not columns:
+        return "NULL"
+    return f"left(nullif(concat_ws(' ', {', '.join(columns)}), ''), {LONGEST_LABEL})"
+
+
+def _differs(column: Column) -> str:
+    before, after = (f"{row}.{_name(column.column)}" for row in "on")
+    if column.kind in _WITHOUT_EQUALITY:
+        before, after = f"{before}::text", f"{after}::text"
+    elif column.kind.startswith(_TEXTS):
+        # Equal to the letter, also where the column's own type or collation takes A and a for the same.
+        cast = "::text" if column.kind == "citext" else ""
+        return f'{before}{cast} IS DISTINCT FROM {after}{cast} COLLATE "C"'
+    return f"{before} IS DISTINCT FROM {after}"
+
+
+_WITHOUT_EQUALITY = {"json", "xml", "point", "polygon", "box", "circle", "path", "lseg", "line"}
+_TEXTS = ("text", "varchar", "char", "citext")
+_NUMBERS = ("smallint", "integer", "bigint", "boolean")
+
+
+def _pair(column: Column, row: str) -> str:
+    """The column as a member of a JSON object; NULL, and so left out, when the value is."""
+    return f"""'{_json_key(column.name)}:' || {_json(column, f"{row}.{_name(column.column)}")}"""
+
+
+def _json(column: Column, value: str) -> str:
+    """The value as JSON text, the same whatever the settings of the session that writes it."""
+    kind = column.kind
+    if column.masked:
+        return f"public.auditlog_fingerprint({value}::text)"
+    if kind.startswith(_NUMBERS):
+        return f"{value}::text"
+    if kind.startswith("timestamp with time zone"):
+        return f"""left(to_json({value} AT TIME ZONE 'UTC')::text, -1) || 'Z"'"""
+    if kind == "interval":
+        return f"extract(epoch FROM {value})::text"
+    if kind in ("json", "jsonb"):
+        masked = f"public.auditlog_masked_json({value}::jsonb, {_text(registry.LIKE_A_SECRET)})::text"
+        return _bounded(f"{value}::text", masked)
+    if kind == "bytea":
+        return _bounded(f"encode({value}, 'hex')")
+    return _bounded(value) if kind.startswith(_TEXTS) else f"to_json({value})::text"
+
+
+def _bounded(text: str, whole: str = "") -> str:
+    whole = whole or f"to_json({text})::text"
+    return f"CASE WHEN octet_length({text}) > {LONGEST} THEN public.auditlog_bounded({text}) ELSE {whole} END"
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _json_key(name: str) -> str:
+    return f'"{name}"'  # names of fields are Python identifiers

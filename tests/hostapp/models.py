@@ -1,0 +1,86 @@
+"""Models with a field of every kind, and one that nobody audits for comparison."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+from django.utils import timezone
+
+
+class Tag(models.Model):
+    name = models.CharField(max_length=50, unique=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ThirteenFields(models.Model):
+    """With the key, thirteen."""
+
+    class Kind(models.TextChoices):
+        SMALL = "s", "Small"
+        LARGE = "l", "Large"
+
+    name = models.CharField(max_length=100)
+    text = models.TextField(default="", blank=True)
+    number = models.IntegerField(default=0)
+    price = models.DecimalField(max_digits=12, decimal_places=2, default=Decimal("1.50"))
+    ratio = models.FloatField(default=0.5)
+    on = models.BooleanField(default=True)
+    day = models.DateField(null=True, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+    span = models.DurationField(null=True, blank=True)
+    data: models.JSONField[Any, Any] = models.JSONField(default=dict, blank=True)
+    key = models.UUIDField(default=uuid.uuid4)
+    kind = models.CharField(max_length=1, choices=Kind.choices, default=Kind.SMALL)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Thing(ThirteenFields):
+    tags = models.ManyToManyField(Tag, blank=True, related_name="things")
+
+
+class UnauditedThing(ThirteenFields):
+    tags = models.ManyToManyField(Tag, blank=True, related_name="+")
+
+
+class Machine(models.Model):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Part(models.Model):
+    """Goes with its machine, and outlives its maker."""
+
+    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="parts")
+    maker = models.ForeignKey(Tag, on_delete=models.SET_NULL, null=True)
+    name = models.CharField(max_length=50, unique=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Secretive(models.Model):
+    """With something for every option of the registry; `api_key` is masked though nobody said so."""
+
+    name = models.CharField(max_length=50)
+    code = models.CharField(max_length=50, default="")
+    api_key = models.CharField(max_length=50, default="")
+    hidden = models.CharField(max_length=50, default="")
+    phone = models.CharField(max_length=50, default="")
+    data: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    blob = models.BinaryField(default=b"")
+    seen = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
