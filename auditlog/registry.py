@@ -11,7 +11,7 @@ from typing import Any
 from django.db import models
 
 # Words in the name of a column, or of a key inside JSON, whose values are masked even when nobody has said so.
-LIKE_A_SECRET = (
+LIKE_A_SECRET = (  # noqa: S105 - a pattern
     r"(^|[^a-z])((api|access|private|secret|session|signing)?_?key|passw(or)?d|passphrase|pwd|secret|token|nonce|digest|"
     r"session|cookie|otp|pin|hash|credentials?|authorization)s?($|[^a-z])"
 )
