@@ -10,10 +10,13 @@ from typing import Any
 
 from django.db import models
 
-# Words in the name of a column, or of a key inside JSON, whose values are masked even when nobody has said so.
-LIKE_A_SECRET = (  # noqa: S105 - a pattern
-    r"(^|[^a-z])((api|access|private|secret|session|signing)?_?key|passw(or)?d|passphrase|pwd|secret|token|nonce|digest|"
-    r"session|cookie|otp|pin|hash|credentials?|authorization)s?($|[^a-z])"
+# What is in the name of a column, or of a key inside JSON, whose values are masked even when nobody has said so:
+# some words wherever they stand, the short ones as words of their own only.
+_LONG_WORDS = ("passw", "passphrase", "secret", "token", "cookie", "credential", "authorization", "digest", "session")
+_SHORT_WORDS = ("key", "pwd", "otp", "pin", "hash", "nonce")
+SECRET_WORDS = _LONG_WORDS + _SHORT_WORDS
+LIKE_A_SECRET = (
+    rf"{'|'.join(_LONG_WORDS)}|(^|[^a-z])(api|access|private|signing)?({'|'.join(_SHORT_WORDS)})s?($|[^a-z])"
 )
 _SECRET = re.compile(LIKE_A_SECRET, re.I)
 

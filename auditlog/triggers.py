@@ -216,7 +216,10 @@ def _on_truncate(audited: Audited, table: str, name: str = "") -> Trigger:
     return Trigger(table, "truncate", _function(_insert_rows(audited, "'truncate'", values, rows)))
 
 
-_CONTEXT = "agent, request, address, origin, actor_kind, actor_id, actor_label, on_behalf_id, on_behalf_label, reason"
+_CONTEXT = (
+    *("transaction", "epoch", "agent", "request", "address", "origin"),
+    *("actor_kind", "actor_id", "actor_label", "on_behalf_id", "on_behalf_label", "reason"),
+)
 
 
 def _function(*statements: str, variables: str = "") -> str:
@@ -228,6 +231,8 @@ DECLARE
     said public.auditlog_context;{variables}
 BEGIN
     said := jsonb_populate_record(said, coalesce(spoken::jsonb, public.auditlog_unannounced({_text(application)})));
+    said.transaction := pg_current_xact_id()::text::bigint;
+    said.epoch := coalesce(nullif(current_setting('auditlog.epoch', true), '')::smallint, public.auditlog_epoch());
     {"".join(statements)}
     RETURN NULL;
 END
@@ -235,9 +240,9 @@ END
 
 
 def _insert(audited: Audited, action: str, values: dict[str, str]) -> str:
-    said = ", ".join(f"said.{name}" for name in _CONTEXT.split(", "))
+    said = ", ".join(f"said.{name}" for name in _CONTEXT)
     return f"""INSERT INTO public.auditlog_record (
-        {_CONTEXT}, action, resource, object_id, object_label, old, new, personal
+        {", ".join(_CONTEXT)}, action, resource, object_id, object_label, old, new, personal
     ) SELECT
         {said},
         {action}, {_text(audited.resource)}, {values["object_id"]}, {values["object_label"]},
@@ -333,11 +338,22 @@ def _json(column: Column, value: str) -> str:
     if kind == "interval":
         return f"extract(epoch FROM {value})::text"
     if kind in ("json", "jsonb"):
+        text, words = f"{value}::text", ", ".join(_text(f"%{word}%") for word in registry.SECRET_WORDS)
         masked = f"public.auditlog_masked_json({value}::jsonb, {_text(registry.LIKE_A_SECRET)})::text"
-        return _bounded(f"{value}::text", masked)
+        # Few have a word like that anywhere, and the walk through all keys is for those.
+        whole = f"CASE WHEN lower({text}) LIKE ANY (ARRAY[{words}]) THEN {masked} ELSE {text} END"
+        return _bounded(text, whole)
     if kind == "bytea":
         return _bounded(f"encode({value}, 'hex')")
-    return _bounded(value) if kind.startswith(_TEXTS) else f"to_json({value})::text"
+    if kind.startswith(_TEXTS) and not _is_short(kind):
+        return _bounded(value)
+    return f"to_json({value})::text"
+
+
+def _is_short(kind: str) -> bool:
+    """Whether no value of this type of text, like ``varchar(50)``, is longer than what is recorded whole."""
+    size = kind.partition("(")[2].rstrip(")")
+    return size.isdigit() and 4 * int(size) <= LONGEST
 
 
 def _bounded(text: str, whole: str = "") -> str:
