@@ -25,7 +25,7 @@ def connect() -> None:
     user_logged_out.connect(_logged_out, dispatch_uid="auditlog.logged_out")
     user_login_failed.connect(_login_failed, dispatch_uid="auditlog.login_failed")
     got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
-    pre_migrate.connect(_migrating, dispatch_uid="auditlog.migrating")
+    pre_migrate.connect(_migrating, sender=installing.first_app(), dispatch_uid="auditlog.migrating")
     post_migrate.connect(_migrated, sender=installing.last_app(), dispatch_uid="auditlog.migrated")
 
 

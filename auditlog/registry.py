@@ -80,8 +80,12 @@ class Audited:
     @cached_property
     def fields(self) -> list[models.Field[Any, Any]]:
         """The fields with a column of this table; a parent's columns are the parent's own affair."""
-        fields = [f for f in self.model._meta.local_concrete_fields if f.column and not f.generated]
-        return [field for field in fields if field.name not in self.excluded]
+        return [field for field in self.model._meta.local_concrete_fields if field not in self.left_out]
+
+    @cached_property
+    def left_out(self) -> list[models.Field[Any, Any]]:
+        """The fields that are not recorded; what the database computes follows from the others."""
+        return [f for f in self.model._meta.local_concrete_fields if f.generated or f.name in self.excluded]
 
     @cached_property
     def key(self) -> tuple[str, ...]:

@@ -163,7 +163,8 @@ $$;
 
 CREATE FUNCTION auditlog_masked_json(value jsonb, secret text) RETURNS jsonb LANGUAGE plpgsql STABLE STRICT AS $$
 BEGIN
-    RETURN CASE jsonb_typeof(value)
+    -- Without members there is nothing to put together again, and so no result: it stays what it is.
+    RETURN coalesce(CASE jsonb_typeof(value)
         WHEN 'object' THEN (
             SELECT jsonb_object_agg(
                 key,
@@ -175,7 +176,61 @@ BEGIN
             SELECT jsonb_agg(public.auditlog_masked_json(item, secret) ORDER BY n)
             FROM jsonb_array_elements(value) WITH ORDINALITY AS e(item, n)
         )
-        ELSE value
+    END, value);
+END $$;
+"""
+
+# What differs between two rows as JSON, for the time in which a migration changes the columns. What nobody has
+# declared (any more) may be a secret, so it is masked.
+DIFFERENCE = """
+CREATE FUNCTION auditlog_difference(
+    before jsonb, after jsonb, about jsonb, secret text, longest integer,
+    OUT old jsonb, OUT new jsonb, OUT personal jsonb, OUT counts boolean
+) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    name text;
+    sides jsonb;
+    manner jsonb;
+    side text;
+BEGIN
+    counts := false;
+    FOR name IN SELECT jsonb_object_keys(coalesce(before, '{}') || coalesce(after, '{}')) LOOP
+        manner := coalesce(about->name, '{"masked": true}');
+        CONTINUE WHEN before->name IS NOT DISTINCT FROM after->name OR manner ? 'excluded';
+        sides := jsonb_build_object(
+            'old', public.auditlog_value(before->name, manner, secret, longest),
+            'new', public.auditlog_value(after->name, manner, secret, longest)
+        );
+        name := coalesce(manner->>'name', name);
+        counts := counts OR NOT manner ? 'quiet';
+        IF manner ? 'personal' THEN
+            personal := coalesce(personal, '{}');
+            FOR side IN SELECT key FROM jsonb_each(sides) WHERE value <> 'null' LOOP
+                personal := personal || jsonb_build_object(
+                    side, coalesce(personal->side, '{}') || jsonb_build_object(name, sides->side)
+                );
+            END LOOP;
+        ELSE
+            IF sides->'old' <> 'null' THEN
+                old := coalesce(old, '{}') || jsonb_build_object(name, sides->'old');
+            END IF;
+            IF sides->'new' <> 'null' THEN
+                new := coalesce(new, '{}') || jsonb_build_object(name, sides->'new');
+            END IF;
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION auditlog_value(value jsonb, manner jsonb, secret text, longest integer) RETURNS jsonb
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE
+        WHEN value IS NULL OR value = 'null' THEN NULL
+        WHEN manner ? 'masked' THEN public.auditlog_fingerprint(value #>> '{}')::jsonb
+        WHEN manner->>'kind' = 'interval' THEN to_jsonb(extract(epoch FROM (value #>> '{}')::interval))
+        WHEN manner->>'kind' = 'bytea' THEN to_jsonb(substr(value #>> '{}', 3))
+        WHEN octet_length(value #>> '{}') > longest THEN public.auditlog_bounded(value #>> '{}')::jsonb
+        ELSE public.auditlog_masked_json(value, secret)
     END;
 END $$;
 """
@@ -223,7 +278,7 @@ $$;
 """
 
 DROP = """
-DROP FUNCTION auditlog_unannounced, auditlog_know_agent, auditlog_record_event, auditlog_masked_json, auditlog_bounded, auditlog_fingerprint,
+DROP FUNCTION auditlog_difference, auditlog_value, auditlog_unannounced, auditlog_know_agent, auditlog_record_event, auditlog_masked_json, auditlog_bounded, auditlog_fingerprint,
     auditlog_make_partitions;
 DROP TABLE auditlog_record, auditlog_agent, auditlog_secret;
 DROP TYPE auditlog_context;
@@ -244,7 +299,7 @@ class Migration(migrations.Migration):
     dependencies = []
 
     operations = [
-        migrations.RunSQL(EPOCHS + TABLES + APPEND_ONLY + PARTITIONS + VALUES + EVENTS, DROP),
+        migrations.RunSQL(EPOCHS + TABLES + APPEND_ONLY + PARTITIONS + VALUES + DIFFERENCE + EVENTS, DROP),
         migrations.RunPython(migrations.RunPython.noop, remove_triggers),
         migrations.CreateModel(
             name="Agent",
