@@ -21,12 +21,13 @@ from psycopg2.sql import Composable
 
 from auditlog import context
 
-# What may write, and the table where the statement names it at once. Reads, and what cannot stand beside another
-# statement (VACUUM, CREATE INDEX CONCURRENTLY), get nothing in front.
+# What may write, and the table where the statement names it at once: also a function that is selected. Reads, and
+# what cannot stand beside another statement (VACUUM, CREATE INDEX CONCURRENTLY), get nothing in front.
 _WRITE = re.compile(
     r"""\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*
     (?:(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?(?:"?public"?\.)?"?(?P<table>\w+)
-      |MERGE\b|WITH\b|TRUNCATE\b|CALL\b|DO\b|SELECT\s+(?:public\.)?"?auditlog_)""",
+      |MERGE\b|WITH\b|TRUNCATE\b|CALL\b|DO\b|EXECUTE\b|EXPLAIN\s*(?:\(|ANALY)
+      |SELECT\s+(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 _BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
@@ -60,12 +61,18 @@ class Channel:
         return cursor
 
     def announce(self, origin: str, subject: object, tables: frozenset[str] | None = None) -> None:
+        """What is announced for any table inside another such is a part of that: SET_NULL belongs to its deletion."""
+        outer = self.announced[-1] if self.announced else None
+        if tables is None and outer is not None and outer.tables is None:
+            origin = outer.origin
         self.announced.append(Announcement(origin, subject, tables))
 
     def fulfil(self, subject: object) -> None:
-        """End the announcement about `subject`, and those inside it whose write failed."""
-        while self.announced and self.announced.pop().subject is not subject:
-            pass
+        """End the announcement about `subject`, and what was left inside it; nothing if there is none."""
+        for place in reversed(range(len(self.announced))):
+            if self.announced[place].subject is subject:
+                del self.announced[place:]
+                return
 
     def before(self, cursor: Cursor, statement: str) -> bytes:
         """Return what has to be sent in front of `statement`, or nothing."""
@@ -179,3 +186,10 @@ def of(using: str) -> Channel:
     """Return the channel of this thread's connection `using`."""
     connection = connections[using]
     return _channels.get(connection) or _channels.setdefault(connection, Channel(connection))
+
+
+def forget(subject: object) -> None:
+    """End what was announced about `subject` on any connection of this thread."""
+    for connection in connections.all(initialized_only=True):
+        if channel := _channels.get(connection):
+            channel.fulfil(subject)

@@ -217,6 +217,7 @@ def _on_update(audited: Audited, columns: list[Column], values: _Values) -> str:
         sides = [f"""'"{side}":{{' || nullif(substr({side}_personal, 2), '') || '}}'""" for side in ("old", "new")]
         change["personal"] = f"('{{' || nullif(concat_ws(',', {', '.join(sides)}), '') || '}}')::jsonb"
     key = " AND ".join(f"n.{_name(column)} = o.{_name(column)}" for column in audited.key)
+    moved = " OR ".join(f"n.{_name(column)} IS DISTINCT FROM o.{_name(column)}" for column in audited.key)
     went, came = (f"{row}.{_name(audited.key[0])} IS NULL" for row in "no")
     action = f"CASE WHEN {came} THEN 'create' WHEN {went} THEN 'delete' ELSE 'update' END"
     changed = " OR ".join(_differs(column) for column in columns if not column.quiet) or "false"
@@ -229,6 +230,10 @@ def _on_update(audited: Audited, columns: list[Column], values: _Values) -> str:
     END LOOP;
     IF found = 1 THEN
         SELECT * INTO n FROM new_rows;
+        IF {moved} THEN
+            {_insert_rows(audited, action, values.changes(), rows)}
+            RETURN NULL;
+        END IF;
         {"".join(_step(column) for column in columns)}
         IF found > 1 THEN
             {_insert(audited, "'update'", change)}
