@@ -84,3 +84,27 @@ class Secretive(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Vehicle(models.Model):
+    """A parent with a table of its own."""
+
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Truck(Vehicle):
+    load = models.IntegerField(default=0)
+
+
+class Word(models.Model):
+    """Its key is text that may change, and it relates to its like in both directions at once."""
+
+    code = models.CharField(max_length=10, primary_key=True)
+    meaning = models.CharField(max_length=50, default="")
+    synonyms = models.ManyToManyField("self", blank=True)
+
+    def __str__(self) -> str:
+        return self.code
