@@ -76,6 +76,7 @@ class Trigger:
         return f"""
             CREATE OR REPLACE FUNCTION {function} RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {_text(body)};
+            REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC;
             COMMENT ON FUNCTION {function} IS {_text(version)};
         """
 
