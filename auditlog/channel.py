@@ -26,8 +26,9 @@ from auditlog import context
 _WRITE = re.compile(
     r"""\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*
     (?:(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?(?:"?public"?\.)?"?(?P<table>\w+)
-      |MERGE\b|WITH\b|TRUNCATE\b|CALL\b|DO\b|EXECUTE\b|EXPLAIN\s*(?:\(|ANALY)
-      |SELECT\s+(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
+      |MERGE\b|WITH\b|TRUNCATE\b|(?P<may_commit>CALL\b|DO\b.*\b(?:COMMIT|ROLLBACK)\b)|DO\b|EXECUTE\b
+      |EXPLAIN\s*(?:\(|ANALY)
+      |SELECT\s+(?:\*\s+FROM\s+)?(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 _BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
@@ -84,6 +85,8 @@ class Channel:
             if _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
                 self.sent = None
             return b""
+        if found["may_commit"] and status == extensions.TRANSACTION_STATUS_IDLE:
+            return b""  # it could not, with a statement in front of it
         return self.message(cursor, found["table"])
 
     def message(self, cursor: Cursor, table: str | None) -> bytes:
@@ -125,10 +128,17 @@ class Cursor(extensions.cursor):
         return sent.removeprefix(self._front) if sent else sent
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
-        super().execute(self._with_context(query, vars is not None), vars)
+        try:
+            super().execute(self._with_context(query, vars is not None), vars)
+        except BaseException:
+            self.channel.sent = None  # it may not even have left this process
+            raise
 
     def executemany(self, query: Any, vars_list: Iterable[Any]) -> None:
-        super().executemany(self._with_context(query, with_values=True), vars_list)
+        try:
+            super().executemany(self._with_context(query, with_values=True), vars_list)
+        finally:
+            self.channel.sent = None  # without values nothing was
 
     def _with_context(self, query: Any, with_values: bool) -> Any:
         self._front = b""
