@@ -77,6 +77,9 @@ class Audited:
     def is_masked(self, field: models.Field[Any, Any]) -> bool:
         return field.name in self.masked or (field.name not in self.clear and looks_secret(field.name))
 
+    def hides(self, field: models.Field[Any, Any]) -> bool:
+        return field.name in self.excluded or self.is_masked(field)
+
     @cached_property
     def fields(self) -> list[models.Field[Any, Any]]:
         """The fields with a column of this table; a parent's columns are the parent's own affair."""
@@ -140,7 +143,8 @@ def register(
 ) -> None:
     """Audit `model` from the next `migrate` on, which puts the triggers on its table; see `Audited`.
 
-    Raises NotAuditable for a proxy, for a model without a table of ours, and for a name that is no field.
+    Raises NotAuditable for a proxy, for a model without a table of ours, for a name that is no field, and for a label
+    that would show what the records hide.
     """
     options = {
         "label": label,
@@ -167,6 +171,10 @@ def register(
         quiet=frozenset(quiet),
         clear=frozenset(clear),
     )
+    if shown := sorted(
+        field.name for field in meta.local_fields if field.name in audited.label and audited.hides(field)
+    ):
+        raise NotAuditable(f"{meta.label}: its label would show {', '.join(shown)}, which its records hide.")
     _registered[model] = audited
 
 

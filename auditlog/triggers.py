@@ -22,9 +22,11 @@ from auditlog.registry import Audited, Column, Relation
 
 LONGEST = 1000  # bytes of a value that is recorded whole
 LONGEST_LABEL = 120  # characters
-_INSTALLED = """
-SELECT t.tgname, c.relname, obj_description(t.tgfoid, 'pg_proc')
-FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+_OFF = "off"
+_INSTALLED = f"""
+SELECT t.tgname, c.relname,
+    CASE t.tgenabled WHEN 'O' THEN left(encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'), 16) ELSE '{_OFF}' END
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE t.tgname LIKE 'auditlog\\_on\\_%' AND c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal
 """
 _TRANSITIONS = {
@@ -59,25 +61,24 @@ class Trigger:
 
     @property
     def version(self) -> str:
-        """What tells it from an older one of the same name."""
+        """What tells it from an older one of the same name, and from one that somebody has changed."""
         return hashlib.sha256(self.body.encode()).hexdigest()[:16]
 
     @property
     def function_sql(self) -> str:
-        return self._function(self.body, self.version)
+        return self._function(self.body)
 
     @property
     def general_sql(self) -> str:
         """The function that records the same whatever columns the table has; nothing if `body` does anyway."""
-        return self._function(self.general, "general") if self.general else ""
+        return self._function(self.general) if self.general else ""
 
-    def _function(self, body: str, version: str) -> str:
+    def _function(self, body: str) -> str:
         function = f"public.{_name(self.function)}()"
         return f"""
             CREATE OR REPLACE FUNCTION {function} RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {_text(body)};
             REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC;
-            COMMENT ON FUNCTION {function} IS {_text(version)};
         """
 
     @property
@@ -133,6 +134,8 @@ def install(connection: BaseDatabaseWrapper) -> int:
                 cursor.execute(trigger.function_sql)
                 if trigger.place not in installed:
                     cursor.execute(trigger.trigger_sql)
+                elif installed[trigger.place] == _OFF:
+                    cursor.execute(f"ALTER TABLE public.{_name(trigger.table)} ENABLE TRIGGER {trigger.name}")
         for name, table in superfluous:
             _drop(cursor, name, table)
     return len(missing) + len(superfluous)
