@@ -229,7 +229,9 @@ BEGIN
         WHEN manner ? 'masked' THEN public.auditlog_fingerprint(value #>> '{}')::jsonb
         WHEN manner->>'kind' = 'interval' THEN to_jsonb(extract(epoch FROM (value #>> '{}')::interval))
         WHEN manner->>'kind' = 'bytea' THEN to_jsonb(substr(value #>> '{}', 3))
-        WHEN octet_length(value #>> '{}') > longest THEN public.auditlog_bounded(value #>> '{}')::jsonb
+        WHEN manner->>'kind' = 'moment' THEN to_jsonb(regexp_replace(value #>> '{}', '[+]00:00$', 'Z'))
+        WHEN octet_length(value #>> '{}') > longest
+            THEN public.auditlog_bounded(public.auditlog_masked_json(value, secret) #>> '{}')::jsonb
         ELSE public.auditlog_masked_json(value, secret)
     END;
 END $$;

@@ -112,11 +112,14 @@ def test_a_name_in_force_ends_with_its_block_also_within_a_transaction() -> None
         with acting_as(bob, reason="because"):
             rename("b")
         rename("c")
+        with acting_as(reason="for another reason"):
+            rename("e")
     rename("d")
     assert [(entry.actor, record.reason) for entry, record in zip(trail.entries(), trail.records(), strict=True)] == [
         (ADA, None),
         (bob, "because"),
         (ADA, None),
+        (ADA, "for another reason"),
         (running_command(), None),
     ]
 
@@ -355,6 +358,9 @@ def test_nothing_is_left_on_the_session_for_whoever_gets_it_next() -> None:
 
 
 def test_a_cursor_of_the_server_is_left_alone() -> None:
+    with as_ada(), transaction.atomic(), connection.chunked_cursor() as cursor:
+        cursor.execute("WITH three AS (SELECT generate_series(1, 3)) SELECT * FROM three")
+        assert cursor.fetchall() == [(1,), (2,), (3,)]
     Tag.objects.bulk_create([Tag(name=str(number)) for number in range(5)])
     seen = []
     with as_ada():

@@ -20,13 +20,13 @@ from accounts.models import User
 from auditlog import Actor, acting_as
 from auditlog.models import Record
 from tests.factories import UserFactory
-from tests.hostapp.models import Machine, Part, Secretive, Tag, Thing, Truck, UnauditedThing, Vehicle, Word
+from tests.hostapp.models import Everything, Machine, Part, Secretive, Tag, Thing, Truck, UnauditedThing, Vehicle, Word
 
 ADA = Actor("user", "7", "ada")
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 KEY = UUID("00000000-0000-0000-0000-000000000001")
 THROUGHS: list[type[Model]] = [Thing.tags.through, UnauditedThing.tags.through, Word.synonyms.through]
-MODELS: list[type[Model]] = [Part, Machine, Thing, UnauditedThing, Truck, Vehicle, Word, Tag, Secretive]
+MODELS: list[type[Model]] = [Part, Machine, Thing, UnauditedThing, Truck, Vehicle, Word, Tag, Secretive, Everything]
 TABLES = [model._meta.db_table for model in THROUGHS + MODELS]
 WITHOUT_SEQUENCE = {"hostapp_truck", "hostapp_word"}
 

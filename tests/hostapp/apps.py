@@ -20,4 +20,5 @@ class HostappConfig(AppConfig):
         )
         auditlog.register(models.Vehicle, label=["name"])
         auditlog.register(models.Truck)
+        auditlog.register(models.Everything)
         auditlog.register(models.Word, label=["code"])
