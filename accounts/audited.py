@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.contrib.auth.models import Group, Permission
 
 import auditlog
+from accounts import services
+from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, ReservedUsername, User
 
 
@@ -23,6 +27,7 @@ def register_models() -> None:
         masked=["password"],
         personal=["username", "email", "full_name", "bio", "avatar_url"],
         quiet=["last_login", "login_count", "updated_at", "version"],
+        restore=_restore_user,
     )
     auditlog.register(Group, label=["name"])
     auditlog.register(Permission, label=["codename"])
@@ -40,3 +45,11 @@ def register_models() -> None:
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
     )
+
+
+def _restore_user(user: User, changed: Collection[str], acting_user: User) -> None:
+    """As an edit in the admin: an old address must be confirmed again, and an old name must still be free."""
+    try:
+        services.save_user(user, changed=changed, acting_user=acting_user)
+    except AccountError as refusal:
+        raise refusal.as_validation_error() from refusal

@@ -38,6 +38,9 @@ _known_agents: set[int] = set()  # those that a committed transaction of this pr
 _MOST_AGENTS = 10_000
 
 
+RESTORE = "restore"
+
+
 class Announcement:
     """A write that a signal has announced: its origin, and the tables it is about (None: whatever it touches)."""
 
@@ -66,6 +69,8 @@ class Channel:
         outer = self.announced[-1] if self.announced else None
         if tables is None and outer is not None and outer.tables is None:
             origin = outer.origin
+        if any(outer.origin == RESTORE for outer in self.announced):
+            origin = RESTORE  # by whatever path the old values go back
         self.announced.append(Announcement(origin, subject, tables))
 
     def fulfil(self, subject: object) -> None:
@@ -74,6 +79,16 @@ class Channel:
             if self.announced[place].subject is subject:
                 del self.announced[place:]
                 return
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Give every write that is announced in the block the origin ``restore``."""
+        subject = object()
+        self.announce(RESTORE, subject, frozenset())
+        try:
+            yield
+        finally:
+            self.fulfil(subject)
 
     def before(self, cursor: Cursor, statement: str) -> bytes:
         """Return what has to be sent in front of `statement`, or nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -19,6 +19,9 @@ LIKE_A_SECRET = (
     rf"{'|'.join(_LONG_WORDS)}|(^|[^a-z])(api|access|private|signing)?({'|'.join(_SHORT_WORDS)})s?($|[^a-z])"
 )
 _SECRET = re.compile(LIKE_A_SECRET, re.I)
+
+
+Restore = Callable[[Any, Collection[str], Any], None]  # of (object, names of the fields, acting user)
 
 
 class NotAuditable(ValueError):
@@ -64,6 +67,7 @@ class Audited:
     personal: frozenset[str] = frozenset()
     quiet: frozenset[str] = frozenset()
     clear: frozenset[str] = frozenset()
+    restore: Restore | None = None
 
     @property
     def resource(self) -> str:
@@ -140,6 +144,7 @@ def register(
     personal: Iterable[str] = (),
     quiet: Iterable[str] = (),
     clear: Iterable[str] = (),
+    restore: Restore | None = None,
 ) -> None:
     """Audit `model` from the next `migrate` on, which puts the triggers on its table; see `Audited`.
 
@@ -170,6 +175,7 @@ def register(
         personal=frozenset(personal),
         quiet=frozenset(quiet),
         clear=frozenset(clear),
+        restore=restore,
     )
     if shown := sorted(
         field.name for field in meta.local_fields if field.name in audited.label and audited.hides(field)
