@@ -97,6 +97,7 @@ class Shown:
 
     text: str = ""
     note: str = ""
+    is_hidden: bool = False
 
     def __str__(self) -> str:
         return self.text or self.note
@@ -138,7 +139,7 @@ class Described:
         """What the record calls its object; its id when it has no name."""
         if self.record.object_label is None and self.record.erased_what is not None:
             return _("erased")
-        return visible(self.record.object_label or self.record.object_id or "")
+        return visible((self.record.object_label or self.record.object_id or "").strip())
 
     @property
     def who(self) -> str:
@@ -348,7 +349,7 @@ def _stand_in(value: Any) -> Shown | None:
     if not isinstance(value, dict):
         return None
     if value.keys() == {"masked"}:
-        return Shown(note=_("not shown"))
+        return Shown(note=_("not shown"), is_hidden=True)
     if value.keys() == {"beginning", "length", "sha256"}:
         note = _("%(length)s characters in all, SHA-256 %(digest)s")
         about = {"length": value["length"], "digest": value["sha256"]}
@@ -368,7 +369,7 @@ def show(field: Any, value: Any, labels: Labels) -> Shown:
     if instead := _stand_in(value):
         return instead
     if value == "********":
-        return Shown(note=_("not shown"))
+        return Shown(note=_("not shown"), is_hidden=True)
     if field is not None and field.related_model is not None:
         return Shown(visible(labels.get((field.related_model, str(value)), str(value))))
     value = typed(field, value)

@@ -8,13 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
 
+from django.core.exceptions import ValidationError
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
 from auditlog import context, describing, events, reading
+from auditlog.filters import FilterForm
 from auditlog.models import Record
 from auditlog.reading import Query
 
@@ -87,16 +92,16 @@ FORMATS: dict[str, tuple[str, str, Format]] = {
 }
 
 
-def lines(query: Query, kind: str, *, asked: Mapping[str, str]) -> Iterator[str]:
+def lines(query: Query, kind: str, *, asked: Mapping[str, str]) -> Generator[str]:
     """The export as text. Its beginning is recorded before the first line, its end with how many records it held."""
     _name, _type, write = FORMATS[kind]
     said = {"page": "export", "format": kind, **asked}
     events.record("export", "auditlog.record", label=kind, new=said)
-    # The lines are written after the view is over, and by then the request is nobody's.
+    # The lines are written when the view is over, and with it the context that says who asked.
     return _counted(write, query, said, context.current())
 
 
-def _counted(write: Format, query: Query, said: Mapping[str, str], told: context.Context) -> Iterator[str]:
+def _counted(write: Format, query: Query, said: Mapping[str, str], told: context.Context) -> Generator[str]:
     count = 0
 
     def counted() -> Iterator[dict[str, Any]]:
@@ -121,3 +126,30 @@ def response(query: Query, kind: str, *, asked: Mapping[str, str]) -> StreamingH
     stamp = timezone.now().strftime("%Y%m%d-%H%M%S")
     answer["Content-Disposition"] = f'attachment; filename="audit-{stamp}.{kind}"'
     return answer
+
+
+def save(asked: Mapping[str, str], kind: str, output: str, *, progress: Callable[[int], None]) -> None:
+    """Write the export that these filters ask for to the file `output` (mode 0600), or to standard output for ``-``.
+
+    `progress` is called with the number of lines so far. Raises ValidationError for a filter that makes no sense, and
+    OSError.
+    """
+    form = FilterForm(asked)
+    if not form.is_valid():
+        raise ValidationError([f"--{name}: {' '.join(map(str, found))}" for name, found in form.errors.items()])
+    with _opened(output) as file:
+        for number, line in enumerate(lines(form.query(), kind, asked=form.given), start=1):
+            file.write(line)
+            if number % BATCH == 0:
+                progress(number)
+
+
+@contextmanager
+def _opened(output: str) -> Iterator[TextIO]:
+    if output == "-":
+        yield sys.stdout
+        return
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8", newline="") as file:
+        os.fchmod(descriptor, 0o600)  # also a file that was there before
+        yield file

@@ -49,4 +49,4 @@ def supports_browser(db: None) -> Client:
 
 def text_of(page: HttpResponseBase) -> str:
     """The page without the white space that its templates are laid out with."""
-    return re.sub(r"\s+(?=</)", "", b"".join(page).decode())  # type: ignore[arg-type]  # these pages are not asynchronous
+    return re.sub(r"\s+(?=</)", "", b"".join(page).decode())

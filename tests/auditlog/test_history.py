@@ -46,7 +46,7 @@ def test_the_history_of_an_invitation_is_its_trail(keepers_browser: Client) -> N
     invitation = InvitationFactory.create(email="ada@example.com")
     Invitation.objects.filter(pk=invitation.pk).update(uses=1)
     answer = keepers_browser.get(path_of(invitation))
-    assert [one.changed for one in answer.context["records"]][0] == "used"
+    assert answer.context["records"][0].changed == "used"
     assert "ada@example.com" in answer.content.decode()
 
 

@@ -10,8 +10,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from auditlog import acting_as, reading, record
+from auditlog import acting_as, reading
 from auditlog.describing import name_actions
+from auditlog.events import record
 from auditlog.models import Record
 from auditlog.reading import PAGE
 from tests.auditlog.conftest import browser_of, text_of
