@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from auditlog import events, exporting, reading, registry, restoring
@@ -60,7 +61,7 @@ class RecordAdmin(admin.ModelAdmin[Any]):
         return self._page(
             request,
             "auditlog/record_list.html",
-            title=self.opts.verbose_name_plural,
+            title=capfirst(self.opts.verbose_name_plural),
             form=form,
             page=page,
             records=describe(page.records),

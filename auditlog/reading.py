@@ -107,12 +107,12 @@ def matching(term: str) -> Q:
     Every meaning has an index; a part of a name has none, and finds nothing.
     """
     term = term.strip()
+    with suppress(ValueError):
+        return Q(address=str(ipaddress.ip_address(term)))
     resources = [audited.resource for audited in registry.registered()]
     meanings = Q(resource__in=resources, object_id=term) | Q(actor_id=term)
     with suppress(ValueError):
         meanings |= Q(request=uuid.UUID(term))
-    with suppress(ValueError):
-        meanings |= Q(address=str(ipaddress.ip_address(term)))
     if term.isascii() and term.isdigit() and int(term) <= _BIGGEST:
         meanings |= Q(id=int(term)) | Q(transaction=int(term))
     if user_id := id_of_user(term):

@@ -35,7 +35,7 @@ def test_a_change_is_told_in_a_sentence_with_address_and_browser(owners_browser:
     assert newest.startswith(
         "Your account was changed Full name changed from “Olivia Owner” to “Olivia O.” About you: “Hello” added"
     )
-    assert newest.endswith(", from 192.0.2.9, Firefox &lt;b&gt;/1")
+    assert newest.endswith("UTC from 192.0.2.9 Firefox &lt;b&gt;/1")
 
 
 def test_signing_in_and_out_and_a_new_password_are_there(stranger: Client, owner: User) -> None:

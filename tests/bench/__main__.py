@@ -88,9 +88,16 @@ def _audited_writes(database: Database, options: argparse.Namespace) -> list[Fig
     return audit.write_ratios(options.turns)  # nothing waits for a disk, which would hide the price
 
 
+def _audit_reading(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import audit_reading
+
+    return audit_reading.reading_times(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
+    "reading": _audit_reading,
 }
 
 
