@@ -164,7 +164,9 @@ class Described:
 
     @property
     def changed(self) -> str:
-        """The names of what changed, in a line."""
+        """The names of what changed, in a line; nothing for what came or went whole."""
+        if self.record.action in (Record.Action.CREATE, Record.Action.DELETE):
+            return ""
         return ", ".join(dict.fromkeys(line.label for line in self.differences if not line.quiet))
 
 
