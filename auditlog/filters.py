@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from auditlog import reading, registry
@@ -15,7 +17,15 @@ from auditlog.describing import known_actions, name_of_resource
 from auditlog.models import Record
 from auditlog.reading import Query
 
-_MOMENT = forms.DateTimeInput(attrs={"placeholder": "2026-12-31 23:59"})
+
+class MomentField(forms.DateTimeField):
+    """A moment in UTC, whatever the time zone of the site."""
+
+    widget = forms.DateTimeInput(attrs={"placeholder": "2026-12-31 23:59"})
+
+    def to_python(self, value: Any) -> datetime | None:
+        with timezone.override(UTC):
+            return super().to_python(value)
 
 
 def _any_of(choices: Any) -> list[tuple[str, Any]]:
@@ -55,8 +65,8 @@ class FilterForm(forms.Form):
     resource = forms.ChoiceField(label=_("Kind of object"), required=False, choices=_resources)
     object = forms.CharField(label=_("Object’s id"), required=False, max_length=200)
     origin = forms.ChoiceField(label=_("Path"), required=False, choices=_any_of(Record.Origin.choices))
-    since = forms.DateTimeField(label=_("From (UTC)"), required=False, widget=_MOMENT)
-    until = forms.DateTimeField(label=_("Before (UTC)"), required=False, widget=_MOMENT)
+    since = MomentField(label=_("From (UTC)"), required=False)
+    until = MomentField(label=_("Before (UTC)"), required=False)
     address = forms.GenericIPAddressField(label=_("Address"), required=False)
     request = forms.UUIDField(label=_("Request"), required=False)
     transaction = TransactionField(label=_("Transaction"), required=False)

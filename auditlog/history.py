@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from auditlog import events, reading, registry
 from auditlog.describing import describe, describe_state, name_of_resource, visible
+from auditlog.filters import MomentField
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -26,11 +27,7 @@ MAY_READ = "auditlog.view_record"
 class MomentForm(forms.Form):
     """Asks for the state of an object at a moment."""
 
-    at = forms.DateTimeField(
-        label=_("As it was at (UTC)"),
-        required=False,
-        widget=forms.DateTimeInput(attrs={"placeholder": "2026-12-31 23:59"}),
-    )
+    at = MomentField(label=_("As it was at (UTC)"), required=False)
 
 
 class ObjectHistory(ModelAdmin):

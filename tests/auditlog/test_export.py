@@ -97,7 +97,7 @@ def test_an_export_is_recorded_when_it_begins_and_when_it_ends(auditors_browser:
     answer = auditors_browser.post(EXPORT, {"format": "jsonl", "resource": "hostapp.tag"})
     asked = {"page": "export", "format": "jsonl", "resource": "hostapp.tag"}
     assert (events("export"), events("exported")) == ([asked], [])
-    list(answer)  # type: ignore[call-overload]
+    list(answer)
     assert events("exported") == [{**asked, "records": 1, "complete": True}]
     for one in Record.objects.filter(action__in=("export", "exported")):
         assert (one.actor_label, one.address) == ("auditor", "192.0.2.7")

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django.fixtures import Settings
 
 from accounts.models import User
 from auditlog import acting_as, reading
@@ -84,6 +85,14 @@ def test_each_filter_narrows_the_list(keepers_browser: Client, keeper: User) -> 
     assert listed(keepers_browser, until=made.at.strftime("%Y-%m-%d %H:%M:%S.%f"), resource="hostapp.tag") == []
     assert "red" in listed(keepers_browser, transaction=f"{made.epoch}.{made.transaction}")
     assert listed(keepers_browser, transaction=f"{made.epoch + 1}.{made.transaction}") == []
+
+
+def test_a_moment_is_read_in_utc_whatever_the_sites_time_zone(keepers_browser: Client, settings: Settings) -> None:
+    Tag.objects.create(name="red")
+    settings.TIME_ZONE = "Asia/Tokyo"
+    at = newest(object_label="red").at.strftime("%Y-%m-%d %H:%M:%S.%f")
+    assert listed(keepers_browser, since=at, resource="hostapp.tag") == ["red"]
+    assert listed(keepers_browser, until=at, resource="hostapp.tag") == []
 
 
 @pytest.mark.parametrize(

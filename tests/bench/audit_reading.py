@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from statistics import median
 from uuid import UUID
 
@@ -88,14 +89,16 @@ def reading_times(database: Database) -> list[Figure]:
         "history of an object of long ago": reading.of_object("accounts.user", OBJECT),
         "own activity": filters.of_user(LONG_AGO),
     }
-    figures = [_figure(name, lambda query=query: reading.newest(query)) for name, query in questions.items()]
+    figures = [_figure(name, partial(reading.newest, query)) for name, query in questions.items()]
     figures.append(_figure("last page", lambda: reading.newer(Query(), None)))
     figures.append(_figure("last page of an actor", lambda: reading.newer(reading.by_actor(BUSY), None)))
     for name, term in {"id": SELDOM, "busy id": OBJECT, "name": "nobody-has-this", "address": "10.3.7.7"}.items():
-        figures.append(
-            _figure(f"search of a {name}", lambda t=term: reading.newest(Query(reading.matching(t))), MOST_OF_A_SEARCH)
-        )
+        figures.append(_figure(f"search of a {name}", partial(_search, term), MOST_OF_A_SEARCH))
     return figures
+
+
+def _search(term: str) -> reading.Page:
+    return reading.newest(Query(reading.matching(term)))
 
 
 def _days_ago(days: int) -> datetime:
