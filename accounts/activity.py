@@ -41,11 +41,18 @@ def _entry(described: Described, user: User) -> Entry:
     return Entry(
         at=record.at,
         title=_title(described, is_own=is_own),
-        details=[_sentence(line) for line in described.differences if not line.quiet] if _is_change(record) else [],
+        details=_details(described, is_own=is_own) if _is_change(record) else [],
         by=_by(record, user),
         address=(record.address or "") if tells_where else "",
         browser=described.browser if tells_where else "",
     )
+
+
+def _details(described: Described, *, is_own: bool) -> list[str]:
+    """What changed; of other people's data only which fields, for who saw it then may not see it any more."""
+    if not is_own:
+        return [capfirst(described.changed)]
+    return [_sentence(line) for line in described.differences if not line.quiet]
 
 
 def _is_change(record: Record) -> bool:

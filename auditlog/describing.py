@@ -234,11 +234,16 @@ def _references(record: Record) -> Iterator[tuple[Any, Any]]:
     for values in (record.before, record.after):
         for name, value in values.items():
             field = columns.fields.get(name)
-            if field is None or field.related_model is None or value is None:
+            if value is None or not _is_reference(field):
                 continue
             for one in value.values() if isinstance(value, dict) else [value]:
                 if not isinstance(one, dict | list):
                     yield field, one
+
+
+def _is_reference(field: Any) -> bool:
+    """Whether the field holds keys of other objects; not one that points to another column of theirs."""
+    return field is not None and field.related_model is not None and field.target_field.primary_key
 
 
 def _names(model: type[models.Model], keys: set[str], using: str) -> dict[str, str]:
@@ -372,7 +377,7 @@ def show(field: Any, value: Any, labels: Labels) -> Shown:
         return instead
     if value == "********":
         return Shown(note=_("not shown"), is_hidden=True)
-    if field is not None and field.related_model is not None:
+    if _is_reference(field):
         return Shown(visible(labels.get((field.related_model, str(value)), str(value))))
     value = typed(field, value)
     choices = dict(getattr(field, "flatchoices", None) or ())

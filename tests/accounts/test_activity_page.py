@@ -76,12 +76,15 @@ def test_what_one_did_to_others_is_there_and_what_others_did_elsewhere_is_not(
 ) -> None:
     with acting_as(owner):
         InvitationFactory.create(email="ada@example.com", invited_by=owner)
+        colleague.full_name = "Somebody’s Secret"
+        colleague.save()
     with acting_as(colleague):
         InvitationFactory.create(email="grace@example.com", invited_by=colleague)
     page = owners_browser.get(ACTIVITY).content.decode()
     assert "Created: invitation “ada@example.com”" in str(lines(owners_browser))
-    assert "grace" not in page
-    assert "colleague" not in page
+    assert "Changed: user “colleague” Full name" in str(lines(owners_browser))
+    for hidden in ("grace", "Secret"):
+        assert hidden not in page
 
 
 def test_an_account_knows_nothing_of_another_with_the_same_question(owners_browser: Client, colleague: User) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from threading import Barrier
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.test import Client
 
 from accounts.models import User
@@ -301,3 +305,27 @@ def test_roles_of_ours_are_not_restored_in_the_admin(keepers_browser: Client) ->
     keepers_browser.post(page_of(newest(group)))
     group.refresh_from_db()
     assert group.name == "Support"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_restores_at_the_same_moment_one_is_made() -> None:
+    keeper = UserFactory.create(username="keeper", is_staff=True, is_superuser=True)
+    thing = Thing.objects.create(name="one")
+    Thing.objects.update(name="two")
+    record, together = newest(thing), Barrier(8)
+
+    def restore() -> str:
+        try:
+            together.wait()
+            restoring.restore(record, editable={"name"}, acting_user=keeper)
+        except NotRestorable as refused:
+            return refused.code
+        else:
+            return "restored"
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = Counter(started.result() for started in [threads.submit(restore) for _ in range(8)])
+    assert outcomes == {"restored": 1, "changed_since": 7}
+    assert Record.objects.filter(origin="restore", object_id=str(thing.pk), resource="hostapp.thing").count() == 1
