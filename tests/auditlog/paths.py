@@ -230,22 +230,13 @@ def failed_then_sql() -> None:
 # What is done through other doors: pages, commands, programs
 
 
-def renamed_in_admin() -> None:
-    visitor(Client()).post("/admin/hostapp/tag/1/change/", {"name": "rose"})
-
-
-def admin_action() -> None:
-    visitor(Client()).post("/admin/hostapp/tag/", {"action": "shout", "_selected_action": ["1"]})
-
-
-def deleted_in_admin() -> None:
-    chosen = {"action": "delete_selected", "_selected_action": ["2"], "post": "yes"}
-    visitor(Client()).post("/admin/hostapp/tag/", chosen)
-
-
-def posted(address: str) -> Any:
+def posted(address: str, **data: Any) -> None:
     with override_settings(ROOT_URLCONF="tests.hostapp.urls"):
-        return visitor(Client()).post(address)
+        visitor(Client()).post(address, data)
+
+
+def admin_action(action: str, *chosen: int) -> None:
+    posted("/host/admin/hostapp/tag/", action=action, _selected_action=chosen, post="yes")
 
 
 def renamed_in_async() -> None:
@@ -523,9 +514,10 @@ TRANSACTIONS = [
 
 # Who acts is not Ada here.
 DOORS = [
-    Written("the admin's form", renamed_in_admin, [renamed("red", "rose", "save").by(VISITOR)]),
-    Written("an action of the admin", admin_action, [renamed("red", "RED", "save").by(VISITOR)]),
-    Written("deleting in the admin", deleted_in_admin, [
+    Written("the admin's form", lambda: posted("/host/admin/hostapp/tag/1/change/", name="rose"),
+        [renamed("red", "rose", "save").by(VISITOR)]),
+    Written("an action of the admin", lambda: admin_action("shout", 1), [renamed("red", "RED", "save").by(VISITOR)]),
+    Written("deleting in the admin", lambda: admin_action("delete_selected", 2), [
         changed("part", 2, "belt", {"maker_id": 2}, None, "delete").by(VISITOR),
         deleted("tag", 2, "blue", BLUE, "delete").by(VISITOR)]),
     Written("a page", lambda: posted("/host/rename/"), [renamed("red", "rose", "bulk").by(VISITOR)]),

@@ -19,7 +19,7 @@ from auditlog import triggers
 from auditlog.models import Record
 from config.database.roles import as_owner
 from tests.auditlog.world import Trail, committed_world
-from tests.hostapp.models import Everything, Secretive, Tag
+from tests.hostapp.models import Everything, Secretive, Tag, Thing
 
 ODD_SESSION = """
     SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'German, DMY'; SET IntervalStyle = 'iso_8601';
@@ -165,6 +165,19 @@ def texts(trail: Trail, column: str) -> list[tuple[Any]]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {column}::text FROM auditlog_record WHERE id > %s ORDER BY id", [trail.since])  # noqa: S608 - names of ours
         return [(json.loads(text, parse_float=Decimal),) for (text,) in cursor.fetchall()]
+
+
+@pytest.mark.usefixtures("session", "functions")
+def test_a_table_without_arrays_and_ranges_says_the_same_too() -> None:
+    """Its functions bring no settings but one."""
+    moment = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    Thing.objects.update(at=moment, day=date(2026, 3, 4), span=timedelta(hours=-1), ratio=0.1 + 0.2)
+    assert said_of("update") == {
+        "at": "2026-03-29T01:30:00Z",
+        "day": "2026-03-04",
+        "span": Decimal("-3600"),
+        "ratio": Decimal("0.30000000000000004"),
+    }
 
 
 @pytest.mark.usefixtures("session", "functions")

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from config import urls
-from tests.hostapp import views
+from tests.hostapp import console, views
 
 urlpatterns = [
     path("host/rename/", views.rename),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("host/sign-in-and-rename/", views.sign_in_and_rename),
     path("host/rename-for-somebody/", views.rename_for_somebody),
     path("host/rename-in-async/", views.rename_in_async),
+    path("host/admin/", console.site.urls),
     *urls.urlpatterns,
 ]
 handler400, handler403, handler404, handler500 = urls.handler400, urls.handler403, urls.handler404, urls.handler500

@@ -1,13 +1,16 @@
-"""Registered in tests only, as the whole app is."""
+"""An admin site of the tests' own, so that the project's has only what the project has."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from config.admin import GatehouseAdminSite
 from tests.hostapp.models import Tag
 
+site = GatehouseAdminSite(name="host")
 
-@admin.register(Tag)
+
+@admin.register(Tag, site=site)
 class TagAdmin(admin.ModelAdmin[Tag]):
     actions = ["shout"]
 
