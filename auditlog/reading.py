@@ -233,7 +233,7 @@ def _weeks(using: str) -> list[Window]:
         cursor.execute(_PARTITIONS)
         rows = cursor.fetchall()
     weeks = [(opens, closes, filled) for opens, closes, filled in rows if opens]
-    (rest,) = [filled for opens, _closes, filled in rows if not opens]
+    rest = any(filled for opens, _closes, filled in rows if not opens)
     found: list[Window] = []
     last: datetime | None = None
     for opens, closes, filled in weeks:
