@@ -202,6 +202,7 @@ DECLARE
     said public.auditlog_context;
     made bigint;
 BEGIN
+    PERFORM pg_current_xact_id();  -- before the id, or who follows the trail could take it for one handed out earlier
     said := jsonb_populate_record(said, current_setting('auditlog.context')::jsonb);
     INSERT INTO public.auditlog_record (
         agent, request, address, origin, actor_kind, actor_id, actor_label, on_behalf_id, on_behalf_label, reason,
