@@ -101,7 +101,7 @@ def from_start(since: datetime = BEFORE_ALL) -> Cursor:
 
 def from_now(using: str = DEFAULT_DB_ALIAS) -> Cursor:
     """Return a cursor before every record that is not committed yet."""
-    seen = _look(using)
+    seen = horizon(using)
     # Nobody has watched them begin. Their records are at most a day old, or they are not followed.
     return Cursor(seen=seen, begins=dict.fromkeys(seen.open, (0, seen.at)))
 
@@ -113,12 +113,12 @@ def read(cursor: Cursor, most: int = 500, where: Q | None = None, using: str = D
     inside a transaction that has written: its own records are not settled.
     """
     if cursor.until is None:
-        until = _look(using)
+        until = horizon(using)
         if (until.epoch, until.snapshot) == (cursor.seen.epoch, cursor.seen.snapshot):
             return [], cursor
         cursor = replace(cursor, until=until, after=0)
     found: list[Record] = []
-    for part in _parts(cursor):
+    for part in parts(cursor):
         records = Record.objects.using(using).filter(part, where or Q(), id__gt=cursor.after)
         found += records.order_by("id")[: most - len(found)]
         if len(found) == most:
@@ -135,7 +135,8 @@ def drain(cursor: Cursor, most: int = 500, where: Q | None = None, using: str = 
             return
 
 
-def _look(using: str) -> Horizon:
+def horizon(using: str = DEFAULT_DB_ALIAS) -> Horizon:
+    """Ask the database where it stands."""
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT epoch, snapshot, last, at, session FROM auditlog_horizon()")
         epoch, snapshot, last, at, session = cursor.fetchone()
@@ -150,7 +151,7 @@ def _arrived(cursor: Cursor) -> Cursor:
     return Cursor(seen=until, begins={number: cursor.begins.get(number, unseen) for number in until.open})
 
 
-def _parts(cursor: Cursor) -> Iterator[Q]:
+def parts(cursor: Cursor) -> Iterator[Q]:
     """What is new, in parts that follow each other by id, each of which an index finds quickly."""
     seen, until = cursor.seen, cursor.until
     assert until is not None
