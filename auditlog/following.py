@@ -106,7 +106,9 @@ def from_now(using: str = DEFAULT_DB_ALIAS) -> Cursor:
     return Cursor(seen=seen, begins=dict.fromkeys(seen.open, (0, seen.at)))
 
 
-def read(cursor: Cursor, most: int = 500, where: Q | None = None, using: str = DEFAULT_DB_ALIAS) -> tuple[list[Record], Cursor]:
+def read(
+    cursor: Cursor, most: int = 500, where: Q | None = None, using: str = DEFAULT_DB_ALIAS
+) -> tuple[list[Record], Cursor]:
     """Return the next records in the order of their ids, at most `most`, and the cursor after them.
 
     None, when there are none now. `where` chooses among them; with another `where` the cursor goes on as well. Not
@@ -117,16 +119,20 @@ def read(cursor: Cursor, most: int = 500, where: Q | None = None, using: str = D
         if (until.epoch, until.snapshot) == (cursor.seen.epoch, cursor.seen.snapshot):
             return [], cursor
         cursor = replace(cursor, until=until, after=0)
+    else:
+        until = cursor.until
     found: list[Record] = []
-    for part in parts(cursor):
+    for part in parts(cursor, until):
         records = Record.objects.using(using).filter(part, where or Q(), id__gt=cursor.after)
         found += records.order_by("id")[: most - len(found)]
         if len(found) == most:
             return found, replace(cursor, after=found[-1].id)
-    return found, _arrived(cursor)
+    return found, _arrived(cursor, until)
 
 
-def drain(cursor: Cursor, most: int = 500, where: Q | None = None, using: str = DEFAULT_DB_ALIAS) -> Iterator[tuple[list[Record], Cursor]]:
+def drain(
+    cursor: Cursor, most: int = 500, where: Q | None = None, using: str = DEFAULT_DB_ALIAS
+) -> Iterator[tuple[list[Record], Cursor]]:
     """Read until nothing is left of what is settled now; yields at least once, with the cursor after each batch."""
     while True:
         records, cursor = read(cursor, most, where, using)
@@ -143,18 +149,18 @@ def horizon(using: str = DEFAULT_DB_ALIAS) -> Horizon:
     return Horizon(epoch=epoch, snapshot=snapshot, last=last, at=at, session=session)
 
 
-def _arrived(cursor: Cursor) -> Cursor:
-    seen, until = cursor.seen, cursor.until
-    assert until is not None
+def _arrived(cursor: Cursor, until: Horizon) -> Cursor:
+    seen = cursor.seen
+    if seen.epoch != until.epoch:
+        return Cursor(seen=until, begins=dict.fromkeys(until.open, (0, seen.at)))
     # A transaction that began since then has the ids after those.
-    unseen = (seen.last, seen.at) if seen.epoch == until.epoch else (0, seen.at)
-    return Cursor(seen=until, begins={number: cursor.begins.get(number, unseen) for number in until.open})
+    since_then = (seen.last, seen.at)
+    return Cursor(seen=until, begins={number: cursor.begins.get(number, since_then) for number in until.open})
 
 
-def parts(cursor: Cursor) -> Iterator[Q]:
-    """What is new, in parts that follow each other by id, each of which an index finds quickly."""
-    seen, until = cursor.seen, cursor.until
-    assert until is not None
+def parts(cursor: Cursor, until: Horizon) -> Iterator[Q]:
+    """What is new and settled in `until`: parts that follow each other by id, each quickly found by an index."""
+    seen = cursor.seen
     settled = Q(epoch__lt=until.epoch) | _visible(until)
     not_after = Q(at__lt=until.at + _MARGIN)
     if seen.epoch != until.epoch:

@@ -9,8 +9,8 @@ from django.core.signals import got_request_exception
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, post_save, pre_migrate, pre_save
 
-from auditlog import announcing, channel, context, events, installing, registry
-from auditlog.signals import writing, written
+from auditlog import announcing, channel, context, events, installing, lines, registry
+from auditlog.signals import recorded, writing, written
 
 
 def connect() -> None:
@@ -25,6 +25,7 @@ def connect() -> None:
     user_logged_out.connect(_logged_out, dispatch_uid="auditlog.logged_out")
     user_login_failed.connect(_login_failed, dispatch_uid="auditlog.login_failed")
     got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
+    recorded.connect(_recorded, dispatch_uid="auditlog.recorded")
     pre_migrate.connect(_migrating, dispatch_uid="auditlog.migrating")
     post_migrate.connect(_migrated, sender=installing.last_app(), dispatch_uid="auditlog.migrated")
 
@@ -73,6 +74,13 @@ def _login_failed(sender: Any, credentials: dict[str, Any], request: Any = None,
 
 def _request_failed(sender: Any, request: Any, **kwargs: Any) -> None:
     events.record_error(request)
+
+
+# Records
+
+
+def _recorded(sender: Any, record: Any, **kwargs: Any) -> None:
+    lines.write(record)
 
 
 # Migrations

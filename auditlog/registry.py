@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -52,6 +52,7 @@ class Audited:
     `label`: what an object is called in its records. `excluded`: not recorded at all. `masked`: recorded as a keyed
     fingerprint. `personal`: what can be erased when the person asks for it. `quiet`: written by every save, so that
     a change of nothing else makes no record. `clear`: bear the name of a secret and are none.
+    `line`: returns what the log line of a record of this model says instead of the names of the fields.
     """
 
     model: type[models.Model]
@@ -61,6 +62,7 @@ class Audited:
     personal: frozenset[str] = frozenset()
     quiet: frozenset[str] = frozenset()
     clear: frozenset[str] = frozenset()
+    line: Callable[[Any], Mapping[str, Any]] | None = None
 
     @property
     def resource(self) -> str:
@@ -130,6 +132,7 @@ def register(
     personal: Iterable[str] = (),
     quiet: Iterable[str] = (),
     clear: Iterable[str] = (),
+    line: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> None:
     """Audit `model` from the next `migrate` on, which puts the triggers on its table; see `Audited`.
 
@@ -159,6 +162,7 @@ def register(
         personal=frozenset(personal),
         quiet=frozenset(quiet),
         clear=frozenset(clear),
+        line=line,
     )
     _registered[model] = audited
 

@@ -11,7 +11,11 @@ class GatehouseConfig(AppConfig):
     verbose_name = "Gatehouse"
 
     def ready(self) -> None:
-        from config import checks  # noqa: F401 - registers them
+        from auditlog import delivering
+        from config import checks as checks  # registers them
+        from config import schedule
+
+        schedule.every_turn(delivering.deliver)
 
 
 class GatehouseAdminConfig(AdminConfig):

@@ -68,12 +68,14 @@ class Worker(DatabaseWorker):
         )
         self.once = once
         self._kept_schedule = float("-inf")
+        self._took_turn = float("-inf")
 
     def run(self) -> None:
         while self.running:
             try:
                 self._keep_schedule()
                 super().run()
+                self._take_turn()
                 pause = self.interval
             except (DatabaseError, InterfaceError) as error:
                 if self.once:
@@ -91,8 +93,14 @@ class Worker(DatabaseWorker):
             self._kept_schedule = time.monotonic()
             schedule.run()
 
+    def _take_turn(self) -> None:
+        self._took_turn = time.monotonic()
+        schedule.take_turn()
+
     def run_task(self, db_task_result: Job) -> None:
         super().run_task(db_task_result)
+        if time.monotonic() - self._took_turn > self.interval:  # a long queue must not keep the rest waiting
+            self._take_turn()
         if db_task_result.status == TaskResultStatus.FAILED:
             self._try_again(db_task_result)
 

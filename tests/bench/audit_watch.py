@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -44,6 +43,7 @@ SELECT now() - (%s - number) * interval '90 days' / %s, 3 + number %% 500, 'save
     (number %% 50000)::text, '{"name": "before"}', '{"name": "after"}'
 FROM generate_series(1, %s) AS number
 """
+_LOOK = "EXPLAIN (ANALYZE, FORMAT JSON) SELECT epoch, snapshot, last, at, session FROM auditlog_horizon()"
 _WRITE = "INSERT INTO auth_group (name) SELECT gen_random_uuid() FROM generate_series(1, %s)"
 
 
@@ -70,7 +70,7 @@ def polls(database: Database) -> list[Figure]:
 
 def _horizon_time() -> float:
     with connection.cursor() as cursor:
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT epoch, snapshot, last, at, session FROM auditlog_horizon()")
+        cursor.execute(_LOOK)
         return _milliseconds(cursor.fetchone()[0])
 
 
@@ -79,8 +79,9 @@ def _times(database: Database, cursor: following.Cursor | None = None) -> Iterat
     cursor = cursor or following.from_now()
     for _round in range(ROUNDS):
         database.rows(_WRITE, 10)
-        looking = replace(cursor, until=following.horizon())
-        parts = [Record.objects.filter(part).order_by("id")[:500] for part in following.parts(looking)]
+        parts = [
+            Record.objects.filter(part).order_by("id")[:500] for part in following.parts(cursor, following.horizon())
+        ]
         yield sum(_milliseconds(json.loads(part.explain(format="json", analyze=True))) for part in parts)
         records, cursor = following.read(cursor)
         assert len(records) == 10
