@@ -58,7 +58,7 @@ def _cursor(state: str) -> Cursor | None:
     try:
         return Cursor.from_text(state) if state else None
     except NoCursor:
-        log.error("audit.cursor_unreadable", cursor=CURSOR)
+        log.exception("audit.cursor_unreadable", cursor=CURSOR)
         return None
 
 
@@ -70,7 +70,7 @@ def _tell(record: Record) -> None:
     except Exception as error:
         if isinstance(error, DatabaseError) and not connection.is_usable():
             raise
-        log.error("audit.listener_failed", record=record.id, exc_info=True)
+        log.exception("audit.listener_failed", record=record.id)
 
 
 def _take() -> str | None:

@@ -46,6 +46,11 @@ class Horizon:
         return [int(number) for number in self.snapshot.split(":")[2].split(",") if number]
 
 
+    def settles_no_more_than(self, other: Horizon) -> bool:
+        # In another session the same numbers may mean something else: a crash takes some back, to use them again.
+        return (self.epoch, self.snapshot, self.session) == (other.epoch, other.snapshot, other.session)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cursor:
     """How far somebody has come: all that is visible in `seen`, and what of `until` has an id up to `after`.
@@ -116,7 +121,7 @@ def read(
     """
     if cursor.until is None:
         until = horizon(using)
-        if (until.epoch, until.snapshot) == (cursor.seen.epoch, cursor.seen.snapshot):
+        if until.settles_no_more_than(cursor.seen):
             return [], cursor
         cursor = replace(cursor, until=until, after=0)
     else:

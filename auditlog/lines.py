@@ -1,4 +1,4 @@
-"""One structured log line for each record: what happened, to what, by whom. No values, unless somebody declares them."""
+"""One structured log line for each record: what happened, to what, by whom. Values only where they are declared."""
 
 from __future__ import annotations
 
