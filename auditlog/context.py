@@ -134,7 +134,8 @@ def running_command() -> Actor:
         who = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
         who = str(os.getuid())
-    return Actor("command", name[:LONGEST_LABEL], who[:LONGEST_LABEL])
+    kind = "migration" if name == "migrate" else "command"
+    return Actor(kind, name[:LONGEST_LABEL], who[:LONGEST_LABEL])
 
 
 _migrating = False

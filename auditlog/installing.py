@@ -10,9 +10,11 @@ from django.db import connections
 from auditlog import context, triggers
 
 
-def begin(using: str, **kwargs: Any) -> None:
-    """Called before a migration, once for every app."""
+def begin(using: str, plan: Any = (), **kwargs: Any) -> None:
+    """Let the triggers stand whatever the migrations of `plan` change, and say who works from here on."""
     context.be_migrating(yes=True)
+    if plan:
+        triggers.generalise(connections[using])
 
 
 def finish(using: str, plan: Any = (), **kwargs: Any) -> None:
@@ -25,6 +27,15 @@ def finish(using: str, plan: Any = (), **kwargs: Any) -> None:
         context.be_migrating(yes=False)
 
 
+def first_app() -> AppConfig:
+    """Return the app whose `pre_migrate` comes first."""
+    return _apps()[0]
+
+
 def last_app() -> AppConfig:
     """Return the app whose `post_migrate` comes last."""
-    return [config for config in apps.get_app_configs() if config.models_module][-1]
+    return _apps()[-1]
+
+
+def _apps() -> list[AppConfig]:
+    return [config for config in apps.get_app_configs() if config.models_module]

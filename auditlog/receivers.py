@@ -26,7 +26,7 @@ def connect() -> None:
     user_login_failed.connect(_login_failed, dispatch_uid="auditlog.login_failed")
     got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
     recorded.connect(_recorded, dispatch_uid="auditlog.recorded")
-    pre_migrate.connect(_migrating, dispatch_uid="auditlog.migrating")
+    pre_migrate.connect(_migrating, sender=installing.first_app(), dispatch_uid="auditlog.migrating")
     post_migrate.connect(_migrated, sender=installing.last_app(), dispatch_uid="auditlog.migrated")
 
 

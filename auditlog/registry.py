@@ -10,10 +10,13 @@ from typing import Any
 
 from django.db import models
 
-# Words in the name of a column, or of a key inside JSON, whose values are masked even when nobody has said so.
-LIKE_A_SECRET = (  # noqa: S105 - a pattern
-    r"(^|[^a-z])((api|access|private|secret|session|signing)?_?key|passw(or)?d|passphrase|pwd|secret|token|nonce|digest|"
-    r"session|cookie|otp|pin|hash|credentials?|authorization)s?($|[^a-z])"
+# What is in the name of a column, or of a key inside JSON, whose values are masked even when nobody has said so:
+# some words wherever they stand, the short ones as words of their own only.
+_LONG_WORDS = ("passw", "passphrase", "secret", "token", "cookie", "credential", "authorization", "digest", "session")
+_SHORT_WORDS = ("key", "pwd", "otp", "pin", "hash", "nonce")
+SECRET_WORDS = _LONG_WORDS + _SHORT_WORDS
+LIKE_A_SECRET = (
+    rf"{'|'.join(_LONG_WORDS)}|(^|[^a-z])(api|access|private|signing)?({'|'.join(_SHORT_WORDS)})s?($|[^a-z])"
 )
 _SECRET = re.compile(LIKE_A_SECRET, re.I)
 
@@ -79,8 +82,12 @@ class Audited:
     @cached_property
     def fields(self) -> list[models.Field[Any, Any]]:
         """The fields with a column of this table; a parent's columns are the parent's own affair."""
-        fields = [f for f in self.model._meta.local_concrete_fields if f.column and not f.generated]
-        return [field for field in fields if field.name not in self.excluded]
+        return [field for field in self.model._meta.local_concrete_fields if field not in self.left_out]
+
+    @cached_property
+    def left_out(self) -> list[models.Field[Any, Any]]:
+        """The fields that are not recorded; what the database computes follows from the others."""
+        return [f for f in self.model._meta.local_concrete_fields if f.generated or f.name in self.excluded]
 
     @cached_property
     def key(self) -> tuple[str, ...]:

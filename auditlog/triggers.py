@@ -9,6 +9,7 @@ came.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from auditlog.registry import Audited, Column, Relation
 LONGEST = 1000  # bytes of a value that is recorded whole
 LONGEST_LABEL = 120  # characters
 _INSTALLED = """
-SELECT t.tgname, c.relname, obj_description(t.oid, 'pg_trigger')
+SELECT t.tgname, c.relname, obj_description(t.tgfoid, 'pg_proc')
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 WHERE t.tgname LIKE 'auditlog\\_on\\_%' AND c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal
 """
@@ -41,10 +42,15 @@ class Trigger:
     table: str
     operation: str
     body: str
+    general: str = ""
 
     @property
     def name(self) -> str:
         return f"auditlog_on_{self.operation}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.name, self.table
 
     @property
     def function(self) -> str:
@@ -57,15 +63,28 @@ class Trigger:
         return hashlib.sha256(self.body.encode()).hexdigest()[:16]
 
     @property
-    def sql(self) -> str:
-        when = "BEFORE" if self.operation == "truncate" else "AFTER"
-        name, table, function = self.name, _name(self.table), _name(self.function)
+    def function_sql(self) -> str:
+        return self._function(self.body, self.version)
+
+    @property
+    def general_sql(self) -> str:
+        """The function that records the same whatever columns the table has; nothing if `body` does anyway."""
+        return self._function(self.general, "general") if self.general else ""
+
+    def _function(self, body: str, version: str) -> str:
+        function = f"public.{_name(self.function)}()"
         return f"""
-            CREATE OR REPLACE FUNCTION public.{function}() RETURNS trigger
-            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {_text(self.body)};
-            CREATE OR REPLACE TRIGGER {name} {when} {self.operation.upper()} ON public.{table}
-            {_TRANSITIONS[self.operation]} FOR EACH STATEMENT EXECUTE FUNCTION public.{function}();
-            COMMENT ON TRIGGER {name} ON public.{table} IS {_text(self.version)};
+            CREATE OR REPLACE FUNCTION {function} RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {_text(body)};
+            COMMENT ON FUNCTION {function} IS {_text(version)};
+        """
+
+    @property
+    def trigger_sql(self) -> str:
+        when = "BEFORE" if self.operation == "truncate" else "AFTER"
+        return f"""
+            CREATE TRIGGER {self.name} {when} {self.operation.upper()} ON public.{_name(self.table)}
+            {_TRANSITIONS[self.operation]} FOR EACH STATEMENT EXECUTE FUNCTION public.{_name(self.function)}();
         """
 
 
@@ -83,32 +102,57 @@ def declared(connection: BaseDatabaseWrapper) -> list[Trigger]:
 
 def differences(connection: BaseDatabaseWrapper) -> tuple[list[Trigger], list[tuple[str, str]]]:
     """Return (triggers that are missing or of another version, (name, table) of those that nobody declares)."""
+    return _compare(declared(connection), _installed(connection))
+
+
+def _installed(connection: BaseDatabaseWrapper) -> dict[tuple[str, str], str]:
     with connection.cursor() as cursor:
         cursor.execute(_INSTALLED)
-        installed = {(name, table): version for name, table, version in cursor.fetchall()}
-    wanted = {(trigger.name, trigger.table): trigger for trigger in declared(connection)}
-    missing = [trigger for place, trigger in wanted.items() if installed.get(place) != trigger.version]
-    return missing, sorted(installed.keys() - wanted.keys())
+        return {(name, table): version for name, table, version in cursor.fetchall()}
+
+
+def _compare(
+    wanted: list[Trigger], installed: dict[tuple[str, str], str]
+) -> tuple[list[Trigger], list[tuple[str, str]]]:
+    missing = [trigger for trigger in wanted if installed.get(trigger.place) != trigger.version]
+    return missing, sorted(installed.keys() - {trigger.place for trigger in wanted})
 
 
 def install(connection: BaseDatabaseWrapper) -> int:
-    """Make the triggers in the database those that are declared; returns how many were changed. As the owner."""
-    missing, superfluous = differences(connection)
+    """Make the triggers in the database those that are declared; returns how many were changed. As the owner.
+
+    Where only the function is another one, nobody who works on the table has to wait.
+    """
+    installed = _installed(connection)
+    missing, superfluous = _compare(declared(connection), installed)
     tables = set(connection.introspection.table_names()) if missing else set()
     with connection.cursor() as cursor:
         for trigger in missing:
             if trigger.table in tables:
-                cursor.execute(trigger.sql)
+                cursor.execute(trigger.function_sql)
+                if trigger.place not in installed:
+                    cursor.execute(trigger.trigger_sql)
         for name, table in superfluous:
             _drop(cursor, name, table)
     return len(missing) + len(superfluous)
 
 
+def generalise(connection: BaseDatabaseWrapper) -> None:
+    """Let every installed trigger stand any change of its table's columns, until `install`; no table is locked.
+
+    A migration may change columns and rows in one transaction: in between, a function that names columns would fail.
+    """
+    installed = _installed(connection)
+    with connection.cursor() as cursor:
+        for trigger in declared(connection):
+            if trigger.place in installed and trigger.general:
+                cursor.execute(trigger.general_sql)
+
+
 def remove(connection: BaseDatabaseWrapper) -> None:
     """Take every trigger of ours off every table."""
     with connection.cursor() as cursor:
-        cursor.execute(_INSTALLED)
-        for name, table, _version in cursor.fetchall():
+        for name, table in _installed(connection):
             _drop(cursor, name, table)
 
 
@@ -121,11 +165,43 @@ def _drop(cursor: Any, name: str, table: str) -> None:
 
 
 def _of_model(audited: Audited, columns: list[Column]) -> Iterator[Trigger]:
-    values = _Values(audited, columns)
-    yield Trigger(audited.table, "insert", _function(_insert_rows(audited, "'create'", values.of("n"), "new_rows n")))
-    yield Trigger(audited.table, "update", _on_update(audited, columns, values))
-    yield Trigger(audited.table, "delete", _function(_insert_rows(audited, "'delete'", values.of("o"), "old_rows o")))
-    yield _on_truncate(audited, audited.table)
+    values, table = _Values(audited, columns), audited.table
+    inserted = _function(_insert_rows(audited, "'create'", values.of("n"), "new_rows n"))
+    deleted = _function(_insert_rows(audited, "'delete'", values.of("o"), "old_rows o"))
+    yield Trigger(table, "insert", inserted, _general(audited, columns, "NULL::jsonb", "to_jsonb(n)", "new_rows n"))
+    yield Trigger(table, "delete", deleted, _general(audited, columns, "to_jsonb(o)", "NULL::jsonb", "old_rows o"))
+    same = " AND ".join(f"to_jsonb(n)->{_text(column)} = to_jsonb(o)->{_text(column)}" for column in audited.key)
+    pairs = f"old_rows o FULL JOIN new_rows n ON {same}"
+    general = _general(audited, columns, "to_jsonb(o)", "to_jsonb(n)", pairs)
+    yield Trigger(table, "update", _on_update(audited, columns, values), general)
+    yield _on_truncate(audited, table)
+
+
+def _general(audited: Audited, columns: list[Column], before: str, after: str, rows: str) -> str:
+    """As the functions proper, from whole rows as JSON: many times slower, and it names no column."""
+    about = {column.column: _manner(column) for column in columns}
+    about |= {str(field.column): {"excluded": True} for field in audited.left_out}
+    row = "coalesce(r.after, r.before)"
+    keys = [f"({row}->>{_text(column)})" for column in audited.key]
+    labels = [f"{row}->>{_text(str(field.column))}" for field in audited.fields if field.name in audited.label]
+    values = {
+        "object_id": " || ',' || ".join(keys),
+        "object_label": f"left(nullif(concat_ws(' ', {', '.join(labels)}), ''), {LONGEST_LABEL})" if labels else "NULL",
+        "old": "d.old",
+        "new": "d.new",
+        "personal": "d.personal",
+    }
+    action = "CASE WHEN r.before IS NULL THEN 'create' WHEN r.after IS NULL THEN 'delete' ELSE 'update' END"
+    limits = f"{_text(registry.LIKE_A_SECRET)}, {LONGEST}"
+    pairs = f"""(SELECT {before} AS before, {after} AS after FROM {rows}) r,
+        LATERAL public.auditlog_difference(r.before, r.after, {_text(json.dumps(about))}, {limits}) d WHERE d.counts"""
+    return _function(_insert_rows(audited, action, values, pairs))
+
+
+def _manner(column: Column) -> dict[str, Any]:
+    flags = {name: True for name in ("masked", "personal", "quiet") if getattr(column, name)}
+    kind = column.kind if column.kind in ("interval", "bytea") else ""
+    return {"name": column.name, **flags, **({"kind": kind} if kind else {})}
 
 
 def _on_update(audited: Audited, columns: list[Column], values: _Values) -> str:
@@ -216,7 +292,10 @@ def _on_truncate(audited: Audited, table: str, name: str = "") -> Trigger:
     return Trigger(table, "truncate", _function(_insert_rows(audited, "'truncate'", values, rows)))
 
 
-_CONTEXT = "agent, request, address, origin, actor_kind, actor_id, actor_label, on_behalf_id, on_behalf_label, reason"
+_CONTEXT = (
+    *("transaction", "epoch", "agent", "request", "address", "origin"),
+    *("actor_kind", "actor_id", "actor_label", "on_behalf_id", "on_behalf_label", "reason"),
+)
 
 
 def _function(*statements: str, variables: str = "") -> str:
@@ -228,6 +307,8 @@ DECLARE
     said public.auditlog_context;{variables}
 BEGIN
     said := jsonb_populate_record(said, coalesce(spoken::jsonb, public.auditlog_unannounced({_text(application)})));
+    said.transaction := pg_current_xact_id()::text::bigint;
+    said.epoch := coalesce(nullif(current_setting('auditlog.epoch', true), '')::smallint, public.auditlog_epoch());
     {"".join(statements)}
     RETURN NULL;
 END
@@ -235,9 +316,9 @@ END
 
 
 def _insert(audited: Audited, action: str, values: dict[str, str]) -> str:
-    said = ", ".join(f"said.{name}" for name in _CONTEXT.split(", "))
+    said = ", ".join(f"said.{name}" for name in _CONTEXT)
     return f"""INSERT INTO public.auditlog_record (
-        {_CONTEXT}, action, resource, object_id, object_label, old, new, personal
+        {", ".join(_CONTEXT)}, action, resource, object_id, object_label, old, new, personal
     ) SELECT
         {said},
         {action}, {_text(audited.resource)}, {values["object_id"]}, {values["object_label"]},
@@ -333,11 +414,22 @@ def _json(column: Column, value: str) -> str:
     if kind == "interval":
         return f"extract(epoch FROM {value})::text"
     if kind in ("json", "jsonb"):
+        text, words = f"{value}::text", ", ".join(_text(f"%{word}%") for word in registry.SECRET_WORDS)
         masked = f"public.auditlog_masked_json({value}::jsonb, {_text(registry.LIKE_A_SECRET)})::text"
-        return _bounded(f"{value}::text", masked)
+        # Few have a word like that anywhere, and the walk through all keys is for those.
+        whole = f"CASE WHEN lower({text}) LIKE ANY (ARRAY[{words}]) THEN {masked} ELSE {text} END"
+        return _bounded(text, whole)
     if kind == "bytea":
         return _bounded(f"encode({value}, 'hex')")
-    return _bounded(value) if kind.startswith(_TEXTS) else f"to_json({value})::text"
+    if kind.startswith(_TEXTS) and not _is_short(kind):
+        return _bounded(value)
+    return f"to_json({value})::text"
+
+
+def _is_short(kind: str) -> bool:
+    """Whether no value of this type of text, like ``varchar(50)``, is longer than what is recorded whole."""
+    size = kind.partition("(")[2].rstrip(")")
+    return size.isdigit() and 4 * int(size) <= LONGEST
 
 
 def _bounded(text: str, whole: str = "") -> str:

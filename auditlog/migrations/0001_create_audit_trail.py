@@ -9,10 +9,10 @@ TABLES = """
 CREATE TABLE auditlog_record (
     id bigint GENERATED ALWAYS AS IDENTITY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    transaction bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    transaction bigint NOT NULL,
     agent bigint,
     request uuid,
-    epoch smallint NOT NULL DEFAULT coalesce(nullif(current_setting('auditlog.epoch', true), '')::smallint, auditlog_epoch()),
+    epoch smallint NOT NULL,
     address inet,
     origin text NOT NULL,
     action text NOT NULL,
@@ -134,6 +134,10 @@ BEGIN
             name, opens, closes);
         EXECUTE format('CREATE TRIGGER auditlog_append_only_truncate BEFORE TRUNCATE ON public.%I'
             ' FOR EACH STATEMENT EXECUTE FUNCTION public.auditlog_refuse()', name);
+        -- An index on an empty table begins with a summary of its first pages, and each record written to them would
+        -- have to be entered in it at once. VACUUM makes the summaries, of pages that are full.
+        PERFORM brin_desummarize_range(i.indexrelid, 0) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE i.indrelid = to_regclass('public.' || name) AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'brin');
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -159,10 +163,8 @@ $$;
 
 CREATE FUNCTION auditlog_masked_json(value jsonb, secret text) RETURNS jsonb LANGUAGE plpgsql STABLE STRICT AS $$
 BEGIN
-    IF NOT value::text ~* ('"[^"]*(' || secret || ')[^"]*": ') THEN
-        RETURN value;
-    END IF;
-    RETURN CASE jsonb_typeof(value)
+    -- Without members there is nothing to put together again, and so no result: it stays what it is.
+    RETURN coalesce(CASE jsonb_typeof(value)
         WHEN 'object' THEN (
             SELECT jsonb_object_agg(
                 key,
@@ -174,7 +176,61 @@ BEGIN
             SELECT jsonb_agg(public.auditlog_masked_json(item, secret) ORDER BY n)
             FROM jsonb_array_elements(value) WITH ORDINALITY AS e(item, n)
         )
-        ELSE value
+    END, value);
+END $$;
+"""
+
+# What differs between two rows as JSON, for the time in which a migration changes the columns. What nobody has
+# declared (any more) may be a secret, so it is masked.
+DIFFERENCE = """
+CREATE FUNCTION auditlog_difference(
+    before jsonb, after jsonb, about jsonb, secret text, longest integer,
+    OUT old jsonb, OUT new jsonb, OUT personal jsonb, OUT counts boolean
+) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    name text;
+    sides jsonb;
+    manner jsonb;
+    side text;
+BEGIN
+    counts := false;
+    FOR name IN SELECT jsonb_object_keys(coalesce(before, '{}') || coalesce(after, '{}')) LOOP
+        manner := coalesce(about->name, '{"masked": true}');
+        CONTINUE WHEN before->name IS NOT DISTINCT FROM after->name OR manner ? 'excluded';
+        sides := jsonb_build_object(
+            'old', public.auditlog_value(before->name, manner, secret, longest),
+            'new', public.auditlog_value(after->name, manner, secret, longest)
+        );
+        name := coalesce(manner->>'name', name);
+        counts := counts OR NOT manner ? 'quiet';
+        IF manner ? 'personal' THEN
+            personal := coalesce(personal, '{}');
+            FOR side IN SELECT key FROM jsonb_each(sides) WHERE value <> 'null' LOOP
+                personal := personal || jsonb_build_object(
+                    side, coalesce(personal->side, '{}') || jsonb_build_object(name, sides->side)
+                );
+            END LOOP;
+        ELSE
+            IF sides->'old' <> 'null' THEN
+                old := coalesce(old, '{}') || jsonb_build_object(name, sides->'old');
+            END IF;
+            IF sides->'new' <> 'null' THEN
+                new := coalesce(new, '{}') || jsonb_build_object(name, sides->'new');
+            END IF;
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION auditlog_value(value jsonb, manner jsonb, secret text, longest integer) RETURNS jsonb
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE
+        WHEN value IS NULL OR value = 'null' THEN NULL
+        WHEN manner ? 'masked' THEN public.auditlog_fingerprint(value #>> '{}')::jsonb
+        WHEN manner->>'kind' = 'interval' THEN to_jsonb(extract(epoch FROM (value #>> '{}')::interval))
+        WHEN manner->>'kind' = 'bytea' THEN to_jsonb(substr(value #>> '{}', 3))
+        WHEN octet_length(value #>> '{}') > longest THEN public.auditlog_bounded(value #>> '{}')::jsonb
+        ELSE public.auditlog_masked_json(value, secret)
     END;
 END $$;
 """
@@ -182,7 +238,7 @@ END $$;
 # What the application says in front of a write; the names are those of the columns.
 EVENTS = """
 CREATE TYPE auditlog_context AS (
-    agent bigint, request uuid, address inet, origin text, actor_kind text, actor_id text, actor_label text,
+    transaction bigint, epoch smallint, agent bigint, request uuid, address inet, origin text, actor_kind text, actor_id text, actor_label text,
     on_behalf_id text, on_behalf_label text, reason text
 );
 
@@ -205,10 +261,10 @@ BEGIN
     PERFORM pg_current_xact_id();  -- before the id, or who follows the trail could take it for one handed out earlier
     said := jsonb_populate_record(said, current_setting('auditlog.context')::jsonb);
     INSERT INTO public.auditlog_record (
-        agent, request, address, origin, actor_kind, actor_id, actor_label, on_behalf_id, on_behalf_label, reason,
-        action, resource, object_id, object_label, old, new, personal
+        transaction, epoch, agent, request, address, origin, actor_kind, actor_id, actor_label,
+        on_behalf_id, on_behalf_label, reason, action, resource, object_id, object_label, old, new, personal
     ) VALUES (
-        said.agent, said.request, said.address, 'event', said.actor_kind, said.actor_id, said.actor_label,
+        pg_current_xact_id()::text::bigint, public.auditlog_epoch(), said.agent, said.request, said.address, 'event', said.actor_kind, said.actor_id, said.actor_label,
         said.on_behalf_id, said.on_behalf_label, said.reason,
         action, resource, object_id, object_label, old, new, personal
     ) RETURNING id INTO made;
@@ -223,7 +279,7 @@ $$;
 """
 
 DROP = """
-DROP FUNCTION auditlog_unannounced, auditlog_know_agent, auditlog_record_event, auditlog_masked_json, auditlog_bounded, auditlog_fingerprint,
+DROP FUNCTION auditlog_difference, auditlog_value, auditlog_unannounced, auditlog_know_agent, auditlog_record_event, auditlog_masked_json, auditlog_bounded, auditlog_fingerprint,
     auditlog_make_partitions;
 DROP TABLE auditlog_record, auditlog_agent, auditlog_secret;
 DROP TYPE auditlog_context;
@@ -244,7 +300,7 @@ class Migration(migrations.Migration):
     dependencies = []
 
     operations = [
-        migrations.RunSQL(EPOCHS + TABLES + APPEND_ONLY + PARTITIONS + VALUES + EVENTS, DROP),
+        migrations.RunSQL(EPOCHS + TABLES + APPEND_ONLY + PARTITIONS + VALUES + DIFFERENCE + EVENTS, DROP),
         migrations.RunPython(migrations.RunPython.noop, remove_triggers),
         migrations.CreateModel(
             name="Agent",
