@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import Group, Permission
 
 import auditlog
 from accounts.models import Invitation, Redemption, ReservedUsername, User
+from auditlog.models import Record
 
 
 def register_models() -> None:
@@ -23,6 +26,7 @@ def register_models() -> None:
         masked=["password"],
         personal=["username", "email", "full_name", "bio", "avatar_url"],
         quiet=["last_login", "login_count", "updated_at", "version"],
+        line=_line_of_user,
     )
     auditlog.register(Group, label=["name"])
     auditlog.register(Permission, label=["codename"])
@@ -40,3 +44,16 @@ def register_models() -> None:
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
     )
+
+
+def _line_of_user(record: Record) -> dict[str, Any]:
+    """A new user's line says who it is; of a change it names the fields only."""
+    if record.action != Record.Action.CREATE:
+        return {}
+    created = record.after
+    return {
+        "username": created["username"],
+        "email": created["email"],
+        "created": created["created_at"],
+        "second_factor": False,
+    }

@@ -66,11 +66,6 @@ def masked(value: Any, name: str = "") -> Any:
     return value.replace("\0", "")[:LONGEST_TEXT] if isinstance(value, str) else value
 
 
-def record_failed_login(credentials: Mapping[str, Any]) -> None:
-    """Record that somebody tried a wrong password; the name as it was typed, which may be nobody's."""
-    record("login_failed", "login", label=str(credentials.get("username") or ""))
-
-
 def record_error(request: Any) -> None:
     """Record that a request met an error which nobody had foreseen. Never makes it worse."""
     error = sys.exc_info()[1]

@@ -45,7 +45,6 @@ class Horizon:
         """The transactions that were not settled, without those that had not begun."""
         return [int(number) for number in self.snapshot.split(":")[2].split(",") if number]
 
-
     def settles_no_more_than(self, other: Horizon) -> bool:
         # In another session the same numbers may mean something else: a crash takes some back, to use them again.
         return (self.epoch, self.snapshot, self.session) == (other.epoch, other.snapshot, other.session)

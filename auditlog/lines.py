@@ -56,7 +56,8 @@ def _facts(record: Record) -> dict[str, Any]:
         return dict(record.new or {})
     audited = registry.of_resource(record.resource)
     declared = audited.line(record) if audited and audited.line else {}
-    return dict(declared) or {"fields": sorted({*record.before, *record.after})}
+    quiet = audited.quiet if audited else frozenset()
+    return dict(declared) or {"fields": sorted({*record.before, *record.after} - quiet)}
 
 
 def _by(record: Record) -> str:

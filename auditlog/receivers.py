@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.signals import got_request_exception
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, post_save, pre_migrate, pre_save
@@ -23,7 +23,7 @@ def connect() -> None:
     announcing.start()
     user_logged_in.connect(_logged_in, dispatch_uid="auditlog.logged_in")
     user_logged_out.connect(_logged_out, dispatch_uid="auditlog.logged_out")
-    user_login_failed.connect(_login_failed, dispatch_uid="auditlog.login_failed")
+    # Not user_login_failed: only who counts the tries knows whether one was made, and for whose account.
     got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
     recorded.connect(_recorded, dispatch_uid="auditlog.recorded")
     pre_migrate.connect(_migrating, sender=installing.first_app(), dispatch_uid="auditlog.migrating")
@@ -66,10 +66,6 @@ def _logged_out(sender: Any, user: Any, **kwargs: Any) -> None:
     if user is not None:
         with context.acting_as(user):  # by now the request is nobody's
             events.record("logout", user)
-
-
-def _login_failed(sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
-    events.record_failed_login(credentials)
 
 
 def _request_failed(sender: Any, request: Any, **kwargs: Any) -> None:
