@@ -22,7 +22,7 @@ from django_tasks.base import TaskResultStatus
 from django_tasks_db.management.commands.db_worker import Worker as DatabaseWorker
 from django_tasks_db.models import DBTaskResult
 
-from config import schedule
+from config import configuration, schedule
 
 
 class JsonArrayLength(Func):
@@ -69,10 +69,12 @@ class Worker(DatabaseWorker):
         self.once = once
         self._kept_schedule = float("-inf")
         self._took_turn = float("-inf")
+        self._began = False
 
     def run(self) -> None:
         while self.running:
             try:
+                self._begin()
                 self._keep_schedule()
                 super().run()
                 self._take_turn()
@@ -87,6 +89,11 @@ class Worker(DatabaseWorker):
                 return
             if self.running:
                 time.sleep(pause)
+
+    def _begin(self) -> None:
+        if not self._began:
+            configuration.record_changes()
+            self._began = True
 
     def _keep_schedule(self) -> None:
         if time.monotonic() - self._kept_schedule > EVERY_MINUTE:

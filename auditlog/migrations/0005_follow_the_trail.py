@@ -46,8 +46,16 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 """
 
+# The fingerprint that the triggers make of a masked value, for what is masked in an event.
+FINGERPRINT = """
+CREATE FUNCTION auditlog_fingerprint_of(value text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT public.auditlog_fingerprint(value)
+$$;
+"""
+
 DROP = """
-DROP FUNCTION auditlog_move_cursor, auditlog_take_cursor, auditlog_horizon;
+DROP FUNCTION auditlog_fingerprint_of, auditlog_move_cursor, auditlog_take_cursor, auditlog_horizon;
 DROP TABLE auditlog_cursor;
 """
 
@@ -55,4 +63,4 @@ DROP TABLE auditlog_cursor;
 class Migration(migrations.Migration):
     dependencies = [("auditlog", "0001_create_audit_trail")]
 
-    operations = [migrations.RunSQL(HORIZON + CURSORS, DROP)]
+    operations = [migrations.RunSQL(HORIZON + CURSORS + FINGERPRINT, DROP)]

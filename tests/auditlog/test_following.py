@@ -39,7 +39,8 @@ def all_of(cursor: Cursor, most: int = 500, where: Q | None = None) -> tuple[lis
 @contextmanager
 def open_transaction(*tags: str) -> Iterator[Callable[[], None]]:
     """A transaction of another connection that has made these tags; call what it yields to commit."""
-    made, may_end, kept = threading.Event(), threading.Event(), []
+    made, may_end = threading.Event(), threading.Event()
+    kept: list[bool] = []
 
     def work() -> None:
         try:
