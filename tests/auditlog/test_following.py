@@ -187,6 +187,18 @@ def test_what_is_older_than_the_restore_is_not_read_again_and_nothing_after_it_i
         assert all_of(cursor)[0] == []
 
 
+def test_a_restored_database_that_counts_from_lower_numbers_has_news_all_the_same() -> None:
+    cursor = from_now()
+    high = int(cursor.seen.snapshot.split(":")[1]) + 1_000_000
+    elsewhere = replace(cursor, seen=replace(cursor.seen, snapshot=f"{high}:{high}:", last=cursor.seen.last + 1000))
+    Group.objects.create(name="brought along")  # settled there, by its number
+    with _epoch(cursor.seen.epoch + 1):
+        Group.objects.create(name="by a low number")
+        found, elsewhere = all_of(elsewhere)
+        assert (found.count("by a low number"), found.count("brought along")) == (1, 0)
+        assert all_of(elsewhere)[0] == []
+
+
 @contextmanager
 def _epoch(number: int) -> Iterator[None]:
     """Let this connection be one to a database of another epoch."""

@@ -18,6 +18,7 @@ from accounts.models import User
 from auditlog.delivering import deliver
 from auditlog.models import Record
 from tests.factories import PASSWORD, UserFactory
+from tests.live import ROOT, Program, manage, own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Lines = list[MutableMapping[str, Any]]
@@ -129,3 +130,18 @@ def test_logins_and_failures_are_told_at_once_and_not_again() -> None:
     assert lines_of(work) == []
     actions = Record.objects.filter(object_id=str(user.pk)).order_by("-id")[:2].values_list("action", flat=True)
     assert list(actions) == ["login", "login_failed"]
+
+
+@pytest.mark.django_db(databases=[])
+def test_a_real_worker_writes_them_whoever_wrote_the_row() -> None:
+    with own_database() as database:
+        assert manage("worker", "--once", environment=database.environment).returncode == 0  # from now on
+        database.rows("INSERT INTO auth_group (name) VALUES ('by psql')")
+        command = [f"{ROOT}/manage.py", "worker", "--interval=0.1"]
+        with Program(*command, environment=database.environment | {"LOG_FORMAT": "json"}) as worker:
+            worker.wait_for('"event": "group.created"')
+            add = "from accounts.models import User; User.objects.create_user('newcomer', 'new@example.com')"
+            assert manage("shell", "-c", add, environment=database.environment).returncode == 0
+            worker.wait_for('"event": "user.created"')
+            assert worker.end() == 0
+            assert worker.says().count('"event": "group.created"') == 1
