@@ -124,13 +124,16 @@ def _reserve_sql() -> str:
     """  # noqa: S608 - placeholders and our own numbers only
 
 
-def failed(request: HttpRequest | None) -> None:
-    """Record that the password tried by this request was wrong, and once for each lock that it began.
+def failed(request: HttpRequest | None, name: str) -> None:
+    """Record that the password tried for `name` was wrong, and once for each lock that it began.
 
     Not what is refused during a lock: a stranger could let the trail grow without end.
     """
     tried: Tried | None = getattr(request, "tried", None)
-    if tried is None:  # nothing was evaluated, or by code without a request
+    if request is None and name:  # `reserve` had one of its own
+        user = User.objects.by_login_name(name)
+        tried = Tried(_account_of(user, name), user, is_last=False)
+    if tried is None:  # nothing was evaluated
         return
     subject, label = tried.user or "login", "" if tried.user else recorded_name(tried.account)
     auditlog.record("login_failed", subject, label=label)

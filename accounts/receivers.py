@@ -39,7 +39,7 @@ def _logged_in(sender: type[User], request: HttpRequest, user: User, **kwargs: A
 def _login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
     if getattr(request, "axes_locked_out", False):
         return  # nothing was tried; `_locked_out` has said so
-    lockout.failed(request)
+    lockout.failed(request, credentials.get("username") or "")
     name = lockout.counted_name(credentials.get("username") or "")
     log.warning("login.failed", name=name, address=client_address(request) if request else None)
 

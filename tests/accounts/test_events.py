@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth import authenticate
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 
 from accounts import invitations, services
 from accounts.invitations import Terms
@@ -112,6 +115,17 @@ def test_failures_are_recorded_and_the_lock_once_not_each_refused_try(owner: Use
     assert [action for action, *_rest in trail.seen].count("locked_out") == 2
 
 
+def test_code_without_a_request_leaves_its_failures_too(owner: User) -> None:
+    trail = Trail()
+    assert authenticate(None, username="owner", password="Wrong-Password-1") is None
+    assert authenticate(None, username="nobody", password="Wrong-Password-1") is None
+    assert authenticate(None, username="", password="Wrong-Password-1") is None
+    assert [(action, resource) for action, resource, *_rest in trail.seen] == [
+        ("login_failed", "accounts.user"),
+        ("login_failed", "login"),
+    ]
+
+
 def test_a_right_password_at_the_last_moment_begins_no_lock(owner: User, stranger: Client) -> None:
     trail = Trail()
     failures(stranger, 4)
@@ -205,3 +219,14 @@ def test_whatever_is_forgotten_of_tries_is_no_change_of_an_audited_row(owner: Us
     trail = Trail()
     LoginAttempt.objects.all().delete()
     assert trail.seen == []
+
+
+def test_a_failure_costs_as_many_statements_for_a_known_name_as_for_an_unknown_one(owner: User) -> None:
+    counts = []
+    for name, address in (("owner", "192.0.2.1"), ("nobody", "192.0.2.2")):
+        browser = Client(REMOTE_ADDR=address)
+        browser.get("/accounts/login/")
+        with CaptureQueriesContext(connection) as queries:
+            failures(browser, 5, name)  # the lock that begins included
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
