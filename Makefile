@@ -17,8 +17,8 @@ dev: .venv/.run .env ## The same, with debug pages, starting again on every chan
 test: .venv/.dev ## Run the whole test suite on a throw-away PostgreSQL of its own
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
-bench: .venv/.dev ## Measure, as ratios within one run
-	@$(BIN)/python -m tests.bench
+bench: .venv/.dev ## Measure, as ratios within one run (PARTS="signups writes" chooses)
+	@$(BIN)/python -m tests.bench $(PARTS)
 
 # What a production start would say, without a production machine.
 DEPLOY_ENV := ENVIRONMENT=production BASE_URL=https://gatehouse.example EMAIL_URL=smtp+tls://user:word@mail.example:587 \

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
 
 import auditlog
+from accounts import services
+from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, ReservedUsername, User
 from auditlog.models import Record
 
@@ -27,6 +30,7 @@ def register_models() -> None:
         personal=["username", "email", "full_name", "bio", "avatar_url"],
         quiet=["last_login", "login_count", "updated_at", "version"],
         line=_line_of_user,
+        restore=_restore_user,
     )
     auditlog.register(Group, label=["name"])
     auditlog.register(Permission, label=["codename"])
@@ -57,3 +61,11 @@ def _line_of_user(record: Record) -> dict[str, Any]:
         "created": created["created_at"],
         "second_factor": False,
     }
+
+
+def _restore_user(user: User, changed: Collection[str], acting_user: User) -> None:
+    """As an edit in the admin: an old address must be confirmed again, and an old name must still be free."""
+    try:
+        services.save_user(user, changed=changed, acting_user=acting_user)
+    except AccountError as refusal:
+        raise refusal.as_validation_error() from refusal

@@ -27,12 +27,18 @@ class Role:
 
 _LOOK = frozenset({"accounts.view_user", "accounts.view_invitation", "accounts.view_loginattempt", "auth.view_group"})
 _HELP = _LOOK | {"accounts.change_user", "accounts.add_invitation", "accounts.change_invitation"}
+# Not for Support: the trail tells where everybody was and what, administrators too. Whoever may see an object sees
+# what happened to it, without the values.
+_AUDIT = {"auditlog.view_record", "auditlog.export_record"}
 
 MEMBER = "Member"
 ROLES = {
-    "Administrator": Role(permissions=_HELP | {"accounts.add_user", "accounts.view_reservedusername"}, staff=True),
+    "Administrator": Role(
+        permissions=_HELP | _AUDIT | {"accounts.add_user", "accounts.view_reservedusername", "auditlog.restore_record"},
+        staff=True,
+    ),
     "Support": Role(permissions=_HELP, staff=True),
-    "Auditor": Role(permissions=_LOOK | {"accounts.view_reservedusername"}, staff=True),
+    "Auditor": Role(permissions=_LOOK | _AUDIT | {"accounts.view_reservedusername"}, staff=True),
     MEMBER: Role(permissions=frozenset(), staff=False),
 }
 
@@ -90,6 +96,7 @@ def write_roles(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     try:
         group_model, permission_model = migrated.get_model("auth", "Group"), migrated.get_model("auth", "Permission")
         migrated.get_model("accounts", "Invitation")
+        migrated.get_model("auditlog", "Record")
     except LookupError:
         return
     for name, role in ROLES.items():

@@ -36,4 +36,5 @@ urlpatterns = [
     ),
     path("password/change/", views.ChangePassword.as_view(), name="password_change"),
     path("profile/", views.profile, name="profile"),
+    path("activity/", views.own_activity, name="activity"),
 ]

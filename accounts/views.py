@@ -20,7 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import invitations, links, services
+from accounts import activity, invitations, links, services
 from accounts.errors import PAGES, AccountError
 from accounts.forms import (
     AddressForm,
@@ -232,3 +232,12 @@ def profile(request: HttpRequest) -> HttpResponse:
         messages.success(request, _("Your profile is saved."))
         return SeeOther(reverse("profile"))
     return render(request, "accounts/profile.html", {"form": form}, status=form_status(form))
+
+
+@never_cache
+@login_required
+@require_safe
+def own_activity(request: HttpRequest) -> HttpResponse:
+    """What the person did and what was done to their account; nobody sees another's here."""
+    page, entries = activity.page_of(cast("User", request.user), request.GET)
+    return render(request, "accounts/activity.html", {"page": page, "entries": entries})

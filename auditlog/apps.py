@@ -8,6 +8,6 @@ class AuditlogConfig(AppConfig):
     runtime_rights = "SELECT"
 
     def ready(self) -> None:
-        from auditlog import receivers
+        from auditlog import checks, receivers  # noqa: F401 - checks register themselves
 
         receivers.connect()

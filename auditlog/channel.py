@@ -21,12 +21,14 @@ from psycopg2.sql import Composable
 
 from auditlog import context
 
-# What may write, and the table where the statement names it at once. Reads, and what cannot stand beside another
-# statement (VACUUM, CREATE INDEX CONCURRENTLY), get nothing in front.
+# What may write, and the table where the statement names it at once: also a function that is selected. Reads, and
+# what cannot stand beside another statement (VACUUM, CREATE INDEX CONCURRENTLY), get nothing in front.
 _WRITE = re.compile(
     r"""\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*
     (?:(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?(?:"?public"?\.)?"?(?P<table>\w+)
-      |MERGE\b|WITH\b|TRUNCATE\b|CALL\b|DO\b|SELECT\s+(?:public\.)?"?auditlog_)""",
+      |MERGE\b|WITH\b|TRUNCATE\b|(?P<may_commit>CALL\b|DO\b.*\b(?:COMMIT|ROLLBACK)\b)|DO\b|EXECUTE\b
+      |EXPLAIN\s*(?:\(|ANALY)
+      |SELECT\s+(?:\*\s+FROM\s+)?(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 _BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
@@ -34,6 +36,9 @@ _SEND = "SELECT set_config('auditlog.context', %s, true);"
 _KNOW_AGENT = "SELECT auditlog_know_agent(%s, %s);"
 _known_agents: set[int] = set()  # those that a committed transaction of this process has told
 _MOST_AGENTS = 10_000
+
+
+RESTORE = "restore"
 
 
 class Announcement:
@@ -60,12 +65,30 @@ class Channel:
         return cursor
 
     def announce(self, origin: str, subject: object, tables: frozenset[str] | None = None) -> None:
+        """What is announced for any table inside another such is a part of that: SET_NULL belongs to its deletion."""
+        outer = self.announced[-1] if self.announced else None
+        if tables is None and outer is not None and outer.tables is None:
+            origin = outer.origin
+        if any(outer.origin == RESTORE for outer in self.announced):
+            origin = RESTORE  # by whatever path the old values go back
         self.announced.append(Announcement(origin, subject, tables))
 
     def fulfil(self, subject: object) -> None:
-        """End the announcement about `subject`, and those inside it whose write failed."""
-        while self.announced and self.announced.pop().subject is not subject:
-            pass
+        """End the announcement about `subject`, and what was left inside it; nothing if there is none."""
+        for place in reversed(range(len(self.announced))):
+            if self.announced[place].subject is subject:
+                del self.announced[place:]
+                return
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Give every write that is announced in the block the origin ``restore``."""
+        subject = object()
+        self.announce(RESTORE, subject, frozenset())
+        try:
+            yield
+        finally:
+            self.fulfil(subject)
 
     def before(self, cursor: Cursor, statement: str) -> bytes:
         """Return what has to be sent in front of `statement`, or nothing."""
@@ -77,6 +100,8 @@ class Channel:
             if _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
                 self.sent = None
             return b""
+        if found["may_commit"] and status == extensions.TRANSACTION_STATUS_IDLE:
+            return b""  # it could not, with a statement in front of it
         return self.message(cursor, found["table"])
 
     def message(self, cursor: Cursor, table: str | None) -> bytes:
@@ -118,10 +143,17 @@ class Cursor(extensions.cursor):
         return sent.removeprefix(self._front) if sent else sent
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
-        super().execute(self._with_context(query, vars is not None), vars)
+        try:
+            super().execute(self._with_context(query, vars is not None), vars)
+        except BaseException:
+            self.channel.sent = None  # it may not even have left this process
+            raise
 
     def executemany(self, query: Any, vars_list: Iterable[Any]) -> None:
-        super().executemany(self._with_context(query, with_values=True), vars_list)
+        try:
+            super().executemany(self._with_context(query, with_values=True), vars_list)
+        finally:
+            self.channel.sent = None  # without values nothing was
 
     def _with_context(self, query: Any, with_values: bool) -> Any:
         self._front = b""
@@ -179,3 +211,10 @@ def of(using: str) -> Channel:
     """Return the channel of this thread's connection `using`."""
     connection = connections[using]
     return _channels.get(connection) or _channels.setdefault(connection, Channel(connection))
+
+
+def forget(subject: object) -> None:
+    """End what was announced about `subject` on any connection of this thread."""
+    for connection in connections.all(initialized_only=True):
+        if channel := _channels.get(connection):
+            channel.fulfil(subject)

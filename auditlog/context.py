@@ -83,10 +83,10 @@ class Context:
         facts = {
             "origin": origin,
             "actor_kind": actor.kind,
-            "actor_id": actor.id,
-            "actor_label": actor.label,
-            "on_behalf_id": behalf.id,
-            "on_behalf_label": behalf.label,
+            "actor_id": _storable(actor.id or "", LONGEST_LABEL),
+            "actor_label": _storable(actor.label or "", LONGEST_LABEL),
+            "on_behalf_id": _storable(behalf.id or "", LONGEST_LABEL),
+            "on_behalf_label": _storable(behalf.label or "", LONGEST_LABEL),
             "reason": _storable(self.reason, LONGEST_REASON),
             **(_from_where(self.request) if self.request is not None else {}),
         }

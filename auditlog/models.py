@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+
+class ExactDecoder(json.JSONDecoder):
+    """Reads numbers with a point as decimals: a price of 20 digits is one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_float=Decimal, **options)
 
 
 class Record(models.Model):
@@ -62,9 +71,9 @@ class Record(models.Model):
     resource = models.TextField(_("kind of object"))
     object_id = models.TextField(_("object id"), null=True)
     object_label = models.TextField(_("object"), null=True)
-    old = models.JSONField(null=True)
-    new = models.JSONField(null=True)
-    personal = models.JSONField(null=True)
+    old: models.JSONField[Any, Any] = models.JSONField(null=True, decoder=ExactDecoder)
+    new: models.JSONField[Any, Any] = models.JSONField(null=True, decoder=ExactDecoder)
+    personal: models.JSONField[Any, Any] = models.JSONField(null=True, decoder=ExactDecoder)
     reason = models.TextField(_("reason"), null=True)
     # What stands in for erased values when the seal is checked.
     erased_who = models.BinaryField(null=True)

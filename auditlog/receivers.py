@@ -10,13 +10,14 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, post_save, pre_migrate, pre_save
 
 from auditlog import announcing, channel, context, events, installing, lines, registry
-from auditlog.signals import recorded, writing, written
+from auditlog.signals import failed, recorded, writing, written
 
 
 def connect() -> None:
     connection_created.connect(_connected, dispatch_uid="auditlog.connected")
     pre_save.connect(_saving, dispatch_uid="auditlog.saving")
     post_save.connect(_saved, dispatch_uid="auditlog.saved")
+    failed.connect(_save_failed, dispatch_uid="auditlog.save_failed")
     # Not pre_delete and m2m_changed: with a receiver Django reads every row before it deletes or relates it.
     writing.connect(_writing, dispatch_uid="auditlog.writing")
     written.connect(_written, dispatch_uid="auditlog.written")
@@ -44,6 +45,10 @@ def _saving(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
 
 def _saved(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     channel.of(using).fulfil(instance)
+
+
+def _save_failed(sender: Any, instance: Any, **kwargs: Any) -> None:
+    channel.forget(instance)
 
 
 def _writing(sender: Any, using: str, origin: str, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -19,6 +19,9 @@ LIKE_A_SECRET = (
     rf"{'|'.join(_LONG_WORDS)}|(^|[^a-z])(api|access|private|signing)?({'|'.join(_SHORT_WORDS)})s?($|[^a-z])"
 )
 _SECRET = re.compile(LIKE_A_SECRET, re.I)
+
+
+Restore = Callable[[Any, Collection[str], Any], None]  # of (object, names of the fields, acting user)
 
 
 class NotAuditable(ValueError):
@@ -66,6 +69,7 @@ class Audited:
     quiet: frozenset[str] = frozenset()
     clear: frozenset[str] = frozenset()
     line: Callable[[Any], Mapping[str, Any]] | None = None
+    restore: Restore | None = None
 
     @property
     def resource(self) -> str:
@@ -78,6 +82,9 @@ class Audited:
 
     def is_masked(self, field: models.Field[Any, Any]) -> bool:
         return field.name in self.masked or (field.name not in self.clear and looks_secret(field.name))
+
+    def hides(self, field: models.Field[Any, Any]) -> bool:
+        return field.name in self.excluded or self.is_masked(field)
 
     @cached_property
     def fields(self) -> list[models.Field[Any, Any]]:
@@ -140,10 +147,12 @@ def register(
     quiet: Iterable[str] = (),
     clear: Iterable[str] = (),
     line: Callable[[Any], Mapping[str, Any]] | None = None,
+    restore: Restore | None = None,
 ) -> None:
     """Audit `model` from the next `migrate` on, which puts the triggers on its table; see `Audited`.
 
-    Raises NotAuditable for a proxy, for a model without a table of ours, and for a name that is no field.
+    Raises NotAuditable for a proxy, for a model without a table of ours, for a name that is no field, and for a label
+    that would show what the records hide.
     """
     options = {
         "label": label,
@@ -170,7 +179,12 @@ def register(
         quiet=frozenset(quiet),
         clear=frozenset(clear),
         line=line,
+        restore=restore,
     )
+    if shown := sorted(
+        field.name for field in meta.local_fields if field.name in audited.label and audited.hides(field)
+    ):
+        raise NotAuditable(f"{meta.label}: its label would show {', '.join(shown)}, which its records hide.")
     _registered[model] = audited
 
 

@@ -7,5 +7,8 @@ from django.dispatch import Signal
 writing = Signal()
 written = Signal()
 
+# After a save that failed, which has no `post_save`. Sender: the model. Argument: `instance`.
+failed = Signal()
+
 # After commit, for each record. Sender: `auditlog.models.Record`. Argument: `record`.
 recorded = Signal()

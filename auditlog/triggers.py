@@ -22,9 +22,11 @@ from auditlog.registry import Audited, Column, Relation
 
 LONGEST = 1000  # bytes of a value that is recorded whole
 LONGEST_LABEL = 120  # characters
-_INSTALLED = """
-SELECT t.tgname, c.relname, obj_description(t.tgfoid, 'pg_proc')
-FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+_OFF = "off"
+_INSTALLED = f"""
+SELECT t.tgname, c.relname,
+    CASE t.tgenabled WHEN 'O' THEN left(encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'), 16) ELSE '{_OFF}' END
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE t.tgname LIKE 'auditlog\\_on\\_%' AND c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal
 """
 _TRANSITIONS = {
@@ -33,6 +35,17 @@ _TRANSITIONS = {
     "delete": "REFERENCING OLD TABLE AS old_rows",
     "truncate": "",
 }
+# In the text of these types the settings of the session show; the other types that we know are written without.
+_SETTLED_FLOATS = "SET extra_float_digits = 1"
+_SETTLED = (
+    f"{_SETTLED_FLOATS} SET timezone = 'UTC' SET datestyle = 'ISO' SET intervalstyle = 'postgres'"
+    " SET bytea_output = 'hex'"
+)
+_FLOATS = ("double precision", "real")
+_STEADY = (
+    *("smallint", "integer", "bigint", "boolean", "numeric", "uuid", "date", "time", "interval", "inet"),
+    *("json", "bytea", "text", "varchar", "char", "citext"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class Trigger:
     operation: str
     body: str
     general: str = ""
+    settings: str = ""  # of the function, where what it writes depends on those of the session
 
     @property
     def name(self) -> str:
@@ -59,24 +73,24 @@ class Trigger:
 
     @property
     def version(self) -> str:
-        """What tells it from an older one of the same name."""
+        """What tells it from an older one of the same name, and from one that somebody has changed."""
         return hashlib.sha256(self.body.encode()).hexdigest()[:16]
 
     @property
     def function_sql(self) -> str:
-        return self._function(self.body, self.version)
+        return self._function(self.body, self.settings)
 
     @property
     def general_sql(self) -> str:
         """The function that records the same whatever columns the table has; nothing if `body` does anyway."""
-        return self._function(self.general, "general") if self.general else ""
+        return self._function(self.general, _SETTLED) if self.general else ""
 
-    def _function(self, body: str, version: str) -> str:
+    def _function(self, body: str, settings: str) -> str:
         function = f"public.{_name(self.function)}()"
         return f"""
             CREATE OR REPLACE FUNCTION {function} RETURNS trigger
-            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {_text(body)};
-            COMMENT ON FUNCTION {function} IS {_text(version)};
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp {settings} AS {_text(body)};
+            REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC;
         """
 
     @property
@@ -132,6 +146,8 @@ def install(connection: BaseDatabaseWrapper) -> int:
                 cursor.execute(trigger.function_sql)
                 if trigger.place not in installed:
                     cursor.execute(trigger.trigger_sql)
+                elif installed[trigger.place] == _OFF:
+                    cursor.execute(f"ALTER TABLE public.{_name(trigger.table)} ENABLE TRIGGER {trigger.name}")
         for name, table in superfluous:
             _drop(cursor, name, table)
     return len(missing) + len(superfluous)
@@ -165,16 +181,28 @@ def _drop(cursor: Any, name: str, table: str) -> None:
 
 
 def _of_model(audited: Audited, columns: list[Column]) -> Iterator[Trigger]:
-    values, table = _Values(audited, columns), audited.table
+    values, table, settled = _Values(audited, columns), audited.table, _settled(columns)
     inserted = _function(_insert_rows(audited, "'create'", values.of("n"), "new_rows n"))
     deleted = _function(_insert_rows(audited, "'delete'", values.of("o"), "old_rows o"))
-    yield Trigger(table, "insert", inserted, _general(audited, columns, "NULL::jsonb", "to_jsonb(n)", "new_rows n"))
-    yield Trigger(table, "delete", deleted, _general(audited, columns, "to_jsonb(o)", "NULL::jsonb", "old_rows o"))
+    yield Trigger(
+        table, "insert", inserted, _general(audited, columns, "NULL::jsonb", "to_jsonb(n)", "new_rows n"), settled
+    )
+    yield Trigger(
+        table, "delete", deleted, _general(audited, columns, "to_jsonb(o)", "NULL::jsonb", "old_rows o"), settled
+    )
     same = " AND ".join(f"to_jsonb(n)->{_text(column)} = to_jsonb(o)->{_text(column)}" for column in audited.key)
     pairs = f"old_rows o FULL JOIN new_rows n ON {same}"
     general = _general(audited, columns, "to_jsonb(o)", "to_jsonb(n)", pairs)
-    yield Trigger(table, "update", _on_update(audited, columns, values), general)
+    yield Trigger(table, "update", _on_update(audited, columns, values), general, settled)
     yield _on_truncate(audited, table)
+
+
+def _settled(columns: list[Column]) -> str:
+    """The settings that a function must have for its text to be the same in every session."""
+    kinds = {column.kind for column in columns}
+    if all(kind.startswith(_STEADY + _FLOATS) and not kind.endswith(("[]", "range")) for kind in kinds):
+        return _SETTLED_FLOATS if any(kind.startswith(_FLOATS) for kind in kinds) else ""
+    return _SETTLED
 
 
 def _general(audited: Audited, columns: list[Column], before: str, after: str, rows: str) -> str:
@@ -200,7 +228,7 @@ def _general(audited: Audited, columns: list[Column], before: str, after: str, r
 
 def _manner(column: Column) -> dict[str, Any]:
     flags = {name: True for name in ("masked", "personal", "quiet") if getattr(column, name)}
-    kind = column.kind if column.kind in ("interval", "bytea") else ""
+    kind = {"interval": "interval", "bytea": "bytea", "timestamp with time zone": "moment"}.get(column.kind)
     return {"name": column.name, **flags, **({"kind": kind} if kind else {})}
 
 
@@ -217,6 +245,7 @@ def _on_update(audited: Audited, columns: list[Column], values: _Values) -> str:
         sides = [f"""'"{side}":{{' || nullif(substr({side}_personal, 2), '') || '}}'""" for side in ("old", "new")]
         change["personal"] = f"('{{' || nullif(concat_ws(',', {', '.join(sides)}), '') || '}}')::jsonb"
     key = " AND ".join(f"n.{_name(column)} = o.{_name(column)}" for column in audited.key)
+    moved = " OR ".join(f"n.{_name(column)} IS DISTINCT FROM o.{_name(column)}" for column in audited.key)
     went, came = (f"{row}.{_name(audited.key[0])} IS NULL" for row in "no")
     action = f"CASE WHEN {came} THEN 'create' WHEN {went} THEN 'delete' ELSE 'update' END"
     changed = " OR ".join(_differs(column) for column in columns if not column.quiet) or "false"
@@ -229,6 +258,10 @@ def _on_update(audited: Audited, columns: list[Column], values: _Values) -> str:
     END LOOP;
     IF found = 1 THEN
         SELECT * INTO n FROM new_rows;
+        IF {moved} THEN
+            {_insert_rows(audited, action, values.changes(), rows)}
+            RETURN NULL;
+        END IF;
         {"".join(_step(column) for column in columns)}
         IF found > 1 THEN
             {_insert(audited, "'update'", change)}
@@ -385,7 +418,7 @@ def _differs(column: Column) -> str:
     before, after = (f"{row}.{_name(column.column)}" for row in "on")
     if column.kind in _WITHOUT_EQUALITY:
         before, after = f"{before}::text", f"{after}::text"
-    elif column.kind.startswith(_TEXTS):
+    elif column.kind.startswith(_TEXTS) and not column.kind.endswith("[]"):
         # Equal to the letter, also where the column's own type or collation takes A and a for the same.
         cast = "::text" if column.kind == "citext" else ""
         return f'{before}{cast} IS DISTINCT FROM {after}{cast} COLLATE "C"'
@@ -399,31 +432,38 @@ _NUMBERS = ("smallint", "integer", "bigint", "boolean")
 
 def _pair(column: Column, row: str) -> str:
     """The column as a member of a JSON object; NULL, and so left out, when the value is."""
-    return f"""'{_json_key(column.name)}:' || {_json(column, f"{row}.{_name(column.column)}")}"""
+    value = f"{row}.{_name(column.column)}"
+    text = f"public.auditlog_fingerprint({value}::text)" if column.masked else _json(column.kind, value)
+    return f"'{_json_key(column.name)}:' || {text}"
 
 
-def _json(column: Column, value: str) -> str:
+def _json(kind: str, value: str) -> str:
     """The value as JSON text, the same whatever the settings of the session that writes it."""
-    kind = column.kind
-    if column.masked:
-        return f"public.auditlog_fingerprint({value}::text)"
+    if kind.endswith("[]"):
+        return _masked_inside(f"to_jsonb({value})")
     if kind.startswith(_NUMBERS):
         return f"{value}::text"
     if kind.startswith("timestamp with time zone"):
-        return f"""left(to_json({value} AT TIME ZONE 'UTC')::text, -1) || 'Z"'"""
+        zone = f"""CASE WHEN isfinite({value}) THEN 'Z"' ELSE '"' END"""
+        return f"left(to_json({value} AT TIME ZONE 'UTC')::text, -1) || {zone}"
     if kind == "interval":
-        return f"extract(epoch FROM {value})::text"
+        return f"to_json(extract(epoch FROM {value}))::text"
     if kind in ("json", "jsonb"):
-        text, words = f"{value}::text", ", ".join(_text(f"%{word}%") for word in registry.SECRET_WORDS)
-        masked = f"public.auditlog_masked_json({value}::jsonb, {_text(registry.LIKE_A_SECRET)})::text"
-        # Few have a word like that anywhere, and the walk through all keys is for those.
-        whole = f"CASE WHEN lower({text}) LIKE ANY (ARRAY[{words}]) THEN {masked} ELSE {text} END"
-        return _bounded(text, whole)
+        return _masked_inside(f"{value}::jsonb" if kind == "json" else value)
     if kind == "bytea":
         return _bounded(f"encode({value}, 'hex')")
     if kind.startswith(_TEXTS) and not _is_short(kind):
         return _bounded(value)
     return f"to_json({value})::text"
+
+
+def _masked_inside(value: str) -> str:
+    """JSON without what bears the name of a secret, also where only the beginning is shown."""
+    text, words = f"{value}::text", ", ".join(_text(f"%{word}%") for word in registry.SECRET_WORDS)
+    masked = f"public.auditlog_masked_json({value}, {_text(registry.LIKE_A_SECRET)})::text"
+    # Few have a word like that anywhere, and the walk through all keys is for those.
+    whole = f"CASE WHEN lower({text}) LIKE ANY (ARRAY[{words}]) THEN {masked} ELSE {text} END"
+    return _bounded(text, whole, whole)
 
 
 def _is_short(kind: str) -> bool:
@@ -432,9 +472,10 @@ def _is_short(kind: str) -> bool:
     return size.isdigit() and 4 * int(size) <= LONGEST
 
 
-def _bounded(text: str, whole: str = "") -> str:
+def _bounded(text: str, shown: str = "", whole: str = "") -> str:
+    """`whole` as JSON, or the beginning of `shown`, when `text` is long."""
     whole = whole or f"to_json({text})::text"
-    return f"CASE WHEN octet_length({text}) > {LONGEST} THEN public.auditlog_bounded({text}) ELSE {whole} END"
+    return f"CASE WHEN octet_length({text}) > {LONGEST} THEN public.auditlog_bounded({shown or text}) ELSE {whole} END"
 
 
 def _name(name: str) -> str:

@@ -19,6 +19,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from auditlog.history import ObjectHistory
 from config import errors
 from config.paging import CappedPaginator
 
@@ -79,8 +80,10 @@ class LargeTableChangeList(ChangeList):
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 
 
-class LargeTableAdmin(admin.ModelAdmin[Any]):
+class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
     """A model admin without full counts, with bounded pages, and with filters on what it offers only.
+
+    Its history page is the audit trail's.
 
     `sortable_by` names the columns that an index can sort.
     """

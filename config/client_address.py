@@ -40,7 +40,7 @@ def network_of(address: str) -> str:
 
 
 def _address(text: str) -> str:
-    text = text.strip()
+    text = text.strip().partition("%")[0]  # the zone of a link-local address is ours, not the caller's
     if text.startswith("["):  # some proxies append the port as well
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -30,6 +30,8 @@ from django.conf import settings  # noqa: E402
 
 settings.INSTALLED_APPS.append("tests.hostapp")
 django.setup()
+# A parallel process that inherits it would set Django up before it reads this file, and without that app.
+del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ BATCH = 10_000
 ROLES = ["Administrator", "Support", "Auditor", "Member"]
 HELD = {"view_user", "change_user", "add_user", "view_reservedusername", "view_loginattempt", "view_group"}
 HELD |= {"view_invitation", "add_invitation", "change_invitation"}
+HELD |= {"view_record", "export_record", "restore_record"}  # who goes back past this and forward again has them
 
 
 def refuse_groups_of_other_meaning(apps, schema_editor):

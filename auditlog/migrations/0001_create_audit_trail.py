@@ -17,12 +17,12 @@ CREATE TABLE auditlog_record (
     origin text NOT NULL,
     action text NOT NULL,
     actor_kind text NOT NULL,
-    actor_id text,
+    actor_id text COLLATE "C",
     actor_label text,
     on_behalf_id text,
     on_behalf_label text,
-    resource text NOT NULL,
-    object_id text,
+    resource text COLLATE "C" NOT NULL,
+    object_id text COLLATE "C",
     object_label text,
     old jsonb,
     new jsonb,
@@ -229,7 +229,9 @@ BEGIN
         WHEN manner ? 'masked' THEN public.auditlog_fingerprint(value #>> '{}')::jsonb
         WHEN manner->>'kind' = 'interval' THEN to_jsonb(extract(epoch FROM (value #>> '{}')::interval))
         WHEN manner->>'kind' = 'bytea' THEN to_jsonb(substr(value #>> '{}', 3))
-        WHEN octet_length(value #>> '{}') > longest THEN public.auditlog_bounded(value #>> '{}')::jsonb
+        WHEN manner->>'kind' = 'moment' THEN to_jsonb(regexp_replace(value #>> '{}', '[+]00:00$', 'Z'))
+        WHEN octet_length(value #>> '{}') > longest
+            THEN public.auditlog_bounded(public.auditlog_masked_json(value, secret) #>> '{}')::jsonb
         ELSE public.auditlog_masked_json(value, secret)
     END;
 END $$;

@@ -61,6 +61,6 @@ DROP TABLE auditlog_cursor;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0001_create_audit_trail")]
+    dependencies = [("auditlog", "0004_read_numbers_exactly")]
 
     operations = [migrations.RunSQL(HORIZON + CURSORS + FINGERPRINT, DROP)]

@@ -57,9 +57,21 @@ def grant_runtime_rights(using: str) -> None:
     ).format(role=sql.Identifier(runtime))
     with connections[using].cursor() as cursor:
         cursor.execute(statement)
+        _keep_trigger_functions(cursor, runtime)
         for app in apps.get_app_configs():
             if rights := getattr(app, "runtime_rights", ""):
                 _restrict(cursor, app, runtime, rights)
+
+
+def _keep_trigger_functions(cursor: Any, role: str) -> None:
+    """A trigger fires without the right to its function; with it, one could fire it from a table of one's own."""
+    cursor.execute(
+        "SELECT string_agg(oid::regprocedure::text, ', ') FROM pg_proc"
+        " WHERE pronamespace = 'public'::regnamespace AND prorettype = 'trigger'::regtype"
+    )
+    if functions := cursor.fetchone()[0]:
+        revoke = sql.SQL("REVOKE EXECUTE ON FUNCTION {functions} FROM {role}")
+        cursor.execute(revoke.format(functions=sql.SQL(functions), role=sql.Identifier(role)))
 
 
 def _restrict(cursor: Any, app: AppConfig, role: str, rights: str) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Callable
 
 from tests.bench.figures import Figure, as_facts, as_table
 from tests.live import Database, own_database
@@ -30,6 +31,7 @@ ENVIRONMENT = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help=f"of {', '.join(PARTS)}; all without any")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--rounds", type=int, default=7, help="alternating rounds of hashes and signups (7)")
     parser.add_argument(
@@ -38,31 +40,65 @@ def main() -> int:
         default=15,
         help="signups and logins, each with a known and with an unknown account (15)",
     )
+    parser.add_argument("--turns", type=int, default=400, help="of each write, audited and not (400)")
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)
-    with own_database() as database:
-        database.be_durable()
-        os.environ.update(database.environment)
-        figures = _measure(database, options.rounds, options.pairs)
+    figures: list[Figure] = []
+    for part in options.parts or PARTS:
+        with own_database(migrated=False) as database:
+            os.environ.update(database.environment)
+            _set_up()
+            figures += PARTS[part](database, options)
     sys.stdout.write(json.dumps(as_facts(figures), indent=2) + "\n" if options.json else as_table(figures))
     return 1 if any(figure.missed for figure in figures) else 0
 
 
-def _measure(database: Database, rounds: int, pairs: int) -> list[Figure]:
+def _set_up() -> None:
+    """Let this process use the part's database, with the sample app that the audited writes need."""
     import django
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connections
 
-    django.setup()
-    from django.test.utils import setup_test_environment
+    from config.database import embedded
 
+    if not settings.configured or "tests.hostapp" not in settings.INSTALLED_APPS:
+        settings.INSTALLED_APPS.append("tests.hostapp")
+        django.setup()
+    embedded.cluster.cache_clear()
+    connections.close_all()
+    call_command("migrate", verbosity=0, run_syncdb=True)
+
+
+def _signups(database: Database, options: argparse.Namespace) -> list[Figure]:
     from tests.bench import answers, signup
 
-    setup_test_environment()
+    database.be_durable()
     return [
-        *signup.throughput(rounds),
+        *signup.throughput(options.rounds),
         *signup.statements(),
-        *signup.answer_times(pairs),
-        *answers.answer_times(database, pairs),
+        *signup.answer_times(options.pairs),
+        *answers.answer_times(database, options.pairs),
     ]
+
+
+def _audited_writes(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import audit
+
+    return audit.write_ratios(options.turns)  # nothing waits for a disk, which would hide the price
+
+
+def _audit_reading(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import audit_reading
+
+    return audit_reading.reading_times(database)
+
+
+PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
+    "signups": _signups,
+    "writes": _audited_writes,
+    "reading": _audit_reading,
+}
 
 
 if __name__ == "__main__":

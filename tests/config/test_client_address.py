@@ -33,6 +33,8 @@ def address_of(forwarded: str | None, proxies: int, peer: str = PEER) -> str:
         ("[2001:db8::1]:443", 1, "2001:db8::1"),
         ("[2001:db8::1", 1, "2001:db8::1"),
         ("198.51.100.1:", 1, "198.51.100.1"),
+        ("fe80::1%eth0", 1, "fe80::1"),  # no database takes the zone
+        ("[fe80::1%25eth0]:443", 1, "fe80::1"),
         (":", 1, PEER),
         (None, 1, PEER),
     ],

@@ -18,3 +18,7 @@ class HostappConfig(AppConfig):
         auditlog.register(
             models.Secretive, label=["name"], masked=["code"], excluded=["hidden"], personal=["phone"], quiet=["seen"]
         )
+        auditlog.register(models.Vehicle, label=["name"])
+        auditlog.register(models.Truck)
+        auditlog.register(models.Everything)
+        auditlog.register(models.Word, label=["code"])

@@ -6,6 +6,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.postgres import fields as postgres
 from django.db import models
 from django.utils import timezone
 
@@ -84,3 +85,61 @@ class Secretive(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Vehicle(models.Model):
+    """A parent with a table of its own."""
+
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Truck(Vehicle):
+    load = models.IntegerField(default=0)
+
+
+class Word(models.Model):
+    """Its key is text that may change, and it relates to its like in both directions at once."""
+
+    code = models.CharField(max_length=10, primary_key=True)
+    meaning = models.CharField(max_length=50, default="")
+    synonyms = models.ManyToManyField("self", blank=True)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Everything(models.Model):
+    """A field of every kind that Django has on PostgreSQL."""
+
+    small = models.SmallIntegerField(null=True)
+    big = models.BigIntegerField(null=True)
+    flag = models.BooleanField(null=True)
+    short = models.CharField(max_length=10, null=True)  # noqa: DJ001 - NULL is what is shown
+    long = models.TextField(null=True)  # noqa: DJ001
+    url = models.URLField(max_length=2000, null=True)  # noqa: DJ001
+    day = models.DateField(null=True)
+    hour = models.TimeField(null=True)
+    moment = models.DateTimeField(null=True)
+    span = models.DurationField(null=True)
+    amount = models.DecimalField(max_digits=30, decimal_places=10, null=True)
+    ratio = models.FloatField(null=True)
+    uuid = models.UUIDField(null=True)
+    blob = models.BinaryField(null=True)
+    data: models.JSONField[Any, Any] = models.JSONField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    numbers = postgres.ArrayField(models.IntegerField(), null=True)
+    words = postgres.ArrayField(models.CharField(max_length=500), null=True)
+    moments = postgres.ArrayField(models.DateTimeField(), null=True)
+    period = postgres.DateTimeRangeField(null=True)  # type: ignore[misc]
+    days = postgres.DateRangeField(null=True)  # type: ignore[misc]
+    reach = postgres.BigIntegerRangeField(null=True)  # type: ignore[misc]
+    margin = postgres.DecimalRangeField(null=True)  # type: ignore[misc]
+    double = models.GeneratedField(
+        expression=models.F("small") * 2, output_field=models.IntegerField(), db_persist=True
+    )  # follows from the others
+
+    def __str__(self) -> str:
+        return str(self.pk)

@@ -1,0 +1,5 @@
+"""The settings with the sample app of the tests, for mypy; the tests themselves add it in `conftest`."""
+
+from config.settings import *  # noqa: F403
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.hostapp"]  # noqa: F405
