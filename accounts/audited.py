@@ -6,11 +6,13 @@ from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
+from django.utils.translation import gettext_lazy as _
 
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, ReservedUsername, User
+from auditlog import describing
 from auditlog.models import Record
 
 
@@ -47,6 +49,13 @@ def register_models() -> None:
         label=["username_canonical"],
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
+    )
+    describing.name_actions(
+        {
+            "locked_out": _("failed so often that sign-in is locked"),
+            "unlocked": _("lifted a lock"),
+            "set_password_link_sent": _("sent a link to choose a password"),
+        }
     )
 
 
