@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from django.contrib.auth.models import Group, Permission
+from django.utils.translation import gettext_lazy as _
 
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, ReservedUsername, User
+from auditlog import describing
+from auditlog.models import Record
 
 
 def register_models() -> None:
@@ -27,6 +31,7 @@ def register_models() -> None:
         masked=["password"],
         personal=["username", "email", "full_name", "bio", "avatar_url"],
         quiet=["last_login", "login_count", "updated_at", "version"],
+        line=_line_of_user,
         restore=_restore_user,
     )
     auditlog.register(Group, label=["name"])
@@ -45,6 +50,26 @@ def register_models() -> None:
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
     )
+    describing.name_actions(
+        {
+            "locked_out": _("failed so often that sign-in is locked"),
+            "unlocked": _("lifted a lock"),
+            "set_password_link_sent": _("sent a link to choose a password"),
+        }
+    )
+
+
+def _line_of_user(record: Record) -> dict[str, Any]:
+    """A new user's line says who it is; of a change it names the fields only."""
+    if record.action != Record.Action.CREATE:
+        return {}
+    created = record.after
+    return {
+        "username": created["username"],
+        "email": created["email"],
+        "created": created["created_at"],
+        "second_factor": False,
+    }
 
 
 def _restore_user(user: User, changed: Collection[str], acting_user: User) -> None:

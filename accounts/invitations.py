@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 import structlog
 from django.conf import settings
@@ -23,6 +22,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+import auditlog
 from accounts import identity, jobs, links, roles
 from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, User
@@ -81,7 +81,8 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
         earlier.was_open = True
         # Whoever could not send it themselves does not make it go out by inviting again.
         may = acting_user is None or may_send(acting_user, earlier)
-        return _send_again(earlier, acting_user) if may and _is_due(earlier) else earlier
+        with auditlog.acting_as(reason="invited again"):
+            return _send_again(earlier) if may and _is_due(earlier) else earlier
     if earlier is not None:
         Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())
     invitation = _new(terms, acting_user, email=email)
@@ -122,8 +123,6 @@ def _insert(made: list[Invitation], granted: Collection[Group], acting_user: Use
     row.objects.bulk_create(
         [row(invitation=invitation, group=group) for invitation in made for group in granted], batch_size=1000
     )
-    for invitation in made:
-        _log("invitation.created", invitation, acting_user, roles=sorted(group.name for group in granted))
 
 
 def address_refusals(emails: Sequence[str], *, acting_user: User | None) -> dict[str, ValidationError | AccountError]:
@@ -169,6 +168,7 @@ def _require_quota(wanted: int, acting_user: User | None) -> None:
             raise AccountError(code, left=left, wanted=wanted, limit=limit)
 
 
+@auditlog.acting_as(reason="sent again")
 def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
     """Send the same link again and open it for its lifetime from now, unless it is open for longer.
 
@@ -179,9 +179,10 @@ def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
         invitation = _locked(invitation_id)
         _require(may_send, acting_user, invitation)
         _require_sendable(invitation)
-        return _send_again(invitation, acting_user)
+        return _send_again(invitation)
 
 
+@auditlog.acting_as(reason="given a new link")
 def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
     """Give the invitation a new link, which ends the old one, and send it. Raises as `resend` does."""
     with transaction.atomic():
@@ -189,11 +190,10 @@ def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation
         _require(may_send, acting_user, invitation)
         _require_sendable(invitation)
         invitation.nonce = uuid.uuid4()
-        invitation.save(update_fields=["nonce"])
-        _log("invitation.replaced", invitation, acting_user)
-        return _send_again(invitation, acting_user)
+        return _send_again(invitation, also=["nonce"])
 
 
+@auditlog.acting_as(reason="revoked")
 def revoke(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
     """End an invitation; who opens its link then sees what a stranger's guess sees.
 
@@ -205,7 +205,6 @@ def revoke(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
         if invitation.state in (State.USED, State.REVOKED):
             raise AccountError(f"invitation_{invitation.state}")
         Invitation.objects.filter(pk=invitation.pk).update(revoked_at=Now())
-        _log("invitation.revoked", invitation, acting_user)
     return Invitation.objects.get(pk=invitation.pk)
 
 
@@ -233,23 +232,23 @@ def _require_sendable(invitation: Invitation) -> None:
         raise AccountError("invitation_sent_recently")
 
 
-def _send_again(invitation: Invitation, acting_user: User | None) -> Invitation:
-    """Extend and send inside the caller's transaction, which has locked the row."""
+def _send_again(invitation: Invitation, also: Sequence[str] = ()) -> Invitation:
+    """Extend and send inside the caller's transaction, which has locked the row and changed the columns `also`."""
     lifetime = timedelta(days=invitation.lifetime_days)
     invitation.expires_at = max(invitation.expires_at, timezone.now() + lifetime)
     invitation.asked_at = None
-    invitation.save(update_fields=["expires_at", "asked_at"])
-    _send(invitation)
-    _log("invitation.resent", invitation, acting_user)
+    _send(invitation, also=["expires_at", "asked_at", *also])
     return invitation
 
 
-def _send(invitation: Invitation) -> None:
-    if not invitation.email:
-        return
-    invitation.delivery, invitation.sent_at = Delivery.QUEUED, timezone.now()
-    invitation.save(update_fields=["delivery", "sent_at"])
-    jobs.send_invitation.enqueue(str(invitation.pk))
+def _send(invitation: Invitation, also: Sequence[str] = ()) -> None:
+    """Save the columns `also`, and queue a mail if there is an address to send it to."""
+    if invitation.email:
+        invitation.delivery, invitation.sent_at = Delivery.QUEUED, timezone.now()
+        jobs.send_invitation.enqueue(str(invitation.pk))
+        also = [*also, "delivery", "sent_at"]
+    if also:
+        invitation.save(update_fields=also)
 
 
 def find(token: str) -> Invitation:
@@ -313,7 +312,6 @@ def take_use(token: str, *, email: str) -> Use:
 def record_redemption(invitation: Invitation, user: User) -> None:
     """Note inside the caller's transaction who came in by it."""
     Redemption.objects.create(invitation=invitation, user=user, username=user.username)
-    _log("invitation.redeemed", invitation, user)
 
 
 def has_authority(invitation: Invitation) -> bool:
@@ -335,6 +333,7 @@ def _require_authority(invitation: Invitation) -> None:
         raise AccountError("inviter_lost_authority")
 
 
+@auditlog.acting_as(reason="its holder asks for a new one")
 def ask_for_new(token: str) -> None:
     """Tell the inviter of an expired invitation, at most once a day, that a new one is wished for.
 
@@ -369,9 +368,3 @@ def may_revoke(user: User, invitation: Invitation) -> bool:
 def may_send(user: User, invitation: Invitation) -> bool:
     """Whether `user` may send its link or see it: who could not grant its roles could else come in by it."""
     return may_revoke(user, invitation) and roles.may_grant(user, invitation.roles.all())
-
-
-def _log(event: str, invitation: Invitation, by: User | None, **details: object) -> None:
-    """Write one structured line once the change is committed; never the link."""
-    write = partial(log.info, event, id=str(invitation.pk), by=str(by.pk) if by else "command", **details)
-    transaction.on_commit(write)

@@ -12,7 +12,7 @@ from functools import reduce
 from http import HTTPStatus
 from math import ceil
 from operator import and_, or_
-from typing import Any
+from typing import Any, NamedTuple
 
 from axes.handlers.base import AxesHandler
 from axes.signals import user_locked_out
@@ -23,7 +23,9 @@ from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import salted_hmac
 
+import auditlog
 from accounts import devices, identity
 from accounts.lockout_sql import locked_until_sql, locking_sql
 from accounts.models import LoginAttempt, User
@@ -45,8 +47,26 @@ def counted_name(name: str) -> str:
 
 def account_of(name: str) -> str:
     """Return what tries with this name or address count for: the id of its user, else the counted name."""
-    user = User.objects.by_login_name(name)
+    return _account_of(User.objects.by_login_name(name), name)
+
+
+def _account_of(user: User | None, name: str) -> str:
     return str(user.pk) if user else f"{_NAME}{counted_name(name)}"
+
+
+def recorded_name(account: str) -> str:
+    """Return what records call the name of nobody that tries count for.
+
+    It may be a password in the wrong field, and records are kept for long: so it is a fingerprint, by which equal
+    ones are recognised.
+    """
+    digest = salted_hmac("accounts.lockout.recorded_name", shown_name(account), algorithm="sha256").hexdigest()
+    return f"unknown name {digest[:12]}"
+
+
+def is_nobodys(account: str) -> bool:
+    """Whether `account_of` found no user of that name."""
+    return account.startswith(_NAME)
 
 
 def shown_name(account: str) -> str:
@@ -57,9 +77,18 @@ def shown_name(account: str) -> str:
 # Deciding
 
 
-def reserve(request: HttpRequest, account: str) -> int:
+class Tried(NamedTuple):
+    """A try that was reserved, for whoever learns how it ended."""
+
+    account: str
+    user: User | None
+    is_last: bool
+
+
+def reserve(request: HttpRequest, account: str, user: User | None) -> int:
     """Reserve one try of `account`'s password; returns 0, or how many seconds no further try is taken.
 
+    What `failed` has to know is noted on the request: whose account, and whether this try is the last before a lock.
     Must not be called inside a transaction: a reservation that others cannot see yet reserves nothing.
     """
     attempt = _attempt(request, account)
@@ -69,6 +98,10 @@ def reserve(request: HttpRequest, account: str) -> int:
         hold_until_commit(f"login account {attempt.account}", f"login network {attempt.network}")
         cursor.execute(_reserve_sql(), values)
         (seconds,) = cursor.fetchone()
+        if not seconds:
+            cursor.execute(f"SELECT {_until()}", values)
+            (until,) = cursor.fetchone()
+            request.tried = Tried(account, user, is_last=until is not None)  # type: ignore[attr-defined]
     return ceil(seconds or 0)
 
 
@@ -77,15 +110,36 @@ def _attempt(request: HttpRequest, account: str) -> LoginAttempt:
     return LoginAttempt(account=account, network=client_network(request), device=device)
 
 
+def _until() -> str:
+    return locked_until_sql("%(account)s", "%(network)s", "%(device)s")
+
+
 def _reserve_sql() -> str:
-    until = locked_until_sql("%(account)s", "%(network)s", "%(device)s")
     return f"""
-        WITH lock AS (SELECT {until} AS until), reserved AS (
+        WITH lock AS (SELECT {_until()} AS until), reserved AS (
             INSERT INTO accounts_loginattempt (account, network, device)
             SELECT %(account)s, %(network)s, %(device)s FROM lock WHERE until IS NULL
         )
         SELECT extract(epoch FROM until - statement_timestamp()) FROM lock
     """  # noqa: S608 - placeholders and our own numbers only
+
+
+def failed(request: HttpRequest | None, name: str) -> None:
+    """Record that the password tried for `name` was wrong, and once for each lock that it began.
+
+    Not what is refused during a lock: a stranger could let the trail grow without end.
+    """
+    tried: Tried | None = getattr(request, "tried", None)
+    if request is None and name:  # `reserve` had one of its own
+        user = User.objects.by_login_name(name)
+        tried = Tried(_account_of(user, name), user, is_last=False)
+    if tried is None:  # nothing was evaluated
+        return
+    subject, label = tried.user or "login", "" if tried.user else recorded_name(tried.account)
+    auditlog.record("login_failed", subject, label=label)
+    if tried.is_last:
+        minutes = int(settings.LOGIN_COOLOFF.total_seconds() // 60)
+        auditlog.record("locked_out", subject, label=label, new={"minutes": minutes})
 
 
 def refuse(request: HttpRequest, name: str, seconds: int) -> None:
@@ -109,7 +163,8 @@ class ReservingHandler(AxesHandler):  # type: ignore[misc]  # axes has no types
         name, password = (credentials or {}).get("username"), (credentials or {}).get("password")
         if not name or password is None:  # `IdentityBackend` tries nothing then
             return True
-        if seconds := reserve(request, account_of(name)):
+        user = User.objects.by_login_name(name)
+        if seconds := reserve(request, _account_of(user, name), user):
             refuse(request, counted_name(name), seconds)
         return not seconds
 
@@ -128,7 +183,7 @@ def checked_password(request: HttpRequest, user: User, password: str) -> bool:
 
     When the account is locked, nothing is hashed, and whatever the view answers becomes the page of the lock.
     """
-    if seconds := reserve(request, str(user.pk)):
+    if seconds := reserve(request, str(user.pk), user):
         refuse(request, user.username_canonical, seconds)
         return False
     if user.check_password(password):

@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+import auditlog
 from accounts import identity
 from accounts.fields import DerivedTextField, unchanged
 
@@ -198,8 +199,10 @@ class User(AbstractBaseUser, PermissionsMixin):
             # Without the policy: a stricter one must not lock out old passwords. Only if the hash is still
             # the one that was checked: a concurrent password change must not be undone.
             new = make_password(password)
-            if type(self).objects.filter(pk=self.pk, password=self.password).update(password=new):
-                self.password = new
+            with auditlog.acting_as(reason="the same password, hashed anew"):
+                unchanged = type(self).objects.filter(pk=self.pk, password=self.password)
+                if unchanged.update(password=new):
+                    self.password = new
 
         return check_password(raw_password, self.password, upgrade)
 

@@ -1,7 +1,8 @@
 """What can happen to an account: one function per event, one transaction per function.
 
 Read from top to bottom, this is the list. Callers: forms, the admin, commands. Forms explain, these
-functions check again, and the constraints of `models` make a wrong outcome impossible.
+functions check again, and the constraints of `models` make a wrong outcome impossible. The audit trail records each
+change by itself; what is said here is why (`reason`), and what changes no row of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from functools import partial
 
-import structlog
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
 from django.db import IntegrityError, connection, transaction
@@ -22,11 +21,10 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+import auditlog
 from accounts import identity, invitations, jobs, links, lockout, roles
 from accounts.errors import AccountError
 from accounts.models import LoginAttempt, ReservedUsername, User
-
-log = structlog.get_logger("accounts")
 
 _ENOUGH = 100  # rows that look like one name; more tell nothing new
 _SIGNUP_KEYS = uuid.UUID("01a1fe20-0000-7000-8000-000000000000")  # any constant of our own
@@ -71,6 +69,7 @@ class SignUp:
         return uuid.uuid5(_SIGNUP_KEYS, f"{self.browser}\n{name}\n{email}")
 
 
+@auditlog.acting_as(reason="signup")
 def sign_up(signup: SignUp) -> SignUpOutcome:
     """Let a stranger in: one user with roles, one use of the invitation, the mail to verify the address; or nothing.
 
@@ -143,7 +142,6 @@ def add_user(user: User, *, acting_user: User | None) -> None:
         roles.give(user, [])
         if not user.has_usable_password():
             jobs.send_mail_to_user.enqueue("set_password", str(user.pk))
-    _log("user.added", user, by=str(acting_user.pk) if acting_user else "command")
 
 
 def _insert(user: User) -> None:
@@ -151,14 +149,6 @@ def _insert(user: User) -> None:
     user.clean()
     user.clean_fields(exclude=["password"])
     user.save(force_insert=True)
-    _log(
-        "user.created",
-        user,
-        username=user.username,
-        email=user.email,
-        created=user.created_at.isoformat(),
-        second_factor=False,
-    )
 
 
 def save_user(user: User, *, changed: Collection[str], acting_user: User) -> None:
@@ -186,7 +176,6 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
         user.save(update_fields=columns)
         if moved:
             jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
-    _log("user.edited", user, by=str(acting_user.pk), fields=sorted(columns))
 
 
 @contextmanager
@@ -250,6 +239,7 @@ def send_verification(email: str) -> None:
     jobs.send_mail_to_address.enqueue("verify_email", email)
 
 
+@auditlog.acting_as(reason="e-mail address confirmed")
 def verify_email(token: str) -> User:
     """Confirm the address that the token was mailed to; works once.
 
@@ -264,9 +254,7 @@ def verify_email(token: str) -> User:
         ).update(email_verified_at=Now())
     if not confirmed:
         raise AccountError("link_invalid")
-    user = User.objects.get(pk=user_id)
-    _log("user.email_verified", user)
-    return user
+    return User.objects.get(pk=user_id)
 
 
 def request_password_reset(email: str) -> None:
@@ -274,6 +262,7 @@ def request_password_reset(email: str) -> None:
     jobs.send_mail_to_address.enqueue("password_reset", email)
 
 
+@auditlog.acting_as(reason="password reset by a mailed link")
 def reset_password(user: User, token: str, password: str) -> None:
     """Choose a new password by a mailed link, which also proves the address. Ends all sessions.
 
@@ -291,9 +280,9 @@ def reset_password(user: User, token: str, password: str) -> None:
         current.save(update_fields=["password", "email_verified_at"])
         lockout.forget(LoginAttempt.objects.filter(account=str(current.pk)))
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
-    _log("user.password_reset", user)
 
 
+@auditlog.acting_as(reason="own password changed")
 def change_password(user: User, password: str) -> None:
     """Replace the signed-in user's own password. Ends all sessions but the one whose hash is renewed.
 
@@ -303,13 +292,11 @@ def change_password(user: User, password: str) -> None:
     with transaction.atomic():
         user.save(update_fields=["password"])
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
-    _log("user.password_changed", user)
 
 
 def update_profile(user: User) -> None:
     """Save what people may say about themselves."""
     user.save(update_fields=["full_name", "bio", "avatar_url"])
-    _log("user.profile_changed", user)
 
 
 def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int:
@@ -320,8 +307,6 @@ def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int
     with transaction.atomic():
         changing = list(users.filter(is_active=not active).exclude(pk=acting_user.pk).select_for_update())
         User.objects.filter(pk__in=[user.pk for user in changing]).update(is_active=active)
-        for user in changing:
-            _log("user.let_in" if active else "user.shut_out", user, by=str(acting_user.pk))
     return len(changing)
 
 
@@ -333,7 +318,7 @@ def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
             # "An account was made for you" is for those who have never had a password.
             mail = "password_reset" if user.has_usable_password() else "set_password"
             jobs.send_mail_to_user.enqueue(mail, str(user.pk))
-            _log("user.set_password_link_sent", user, by=str(acting_user.pk))
+            auditlog.record("set_password_link_sent", user)
     return len(active)
 
 
@@ -344,18 +329,20 @@ def unlock(*, account: str | None = None, network: str | None = None, acting_use
     """
     given = {"account": account, "network": network}
     whose = {column: value for column, value in given.items() if value is not None}
-    forgotten = lockout.forget(LoginAttempt.objects.filter(**whose))
-    if forgotten:
-        by = str(acting_user.pk) if acting_user else "command"
-        transaction.on_commit(partial(log.info, "login.unlocked", by=by, attempts=forgotten, **whose))
+    with transaction.atomic():
+        forgotten = lockout.forget(LoginAttempt.objects.filter(**whose))
+        if forgotten:
+            _record_unlock(account, {"attempts": forgotten, "network": network})
     return forgotten
+
+
+def _record_unlock(account: str | None, facts: dict[str, object]) -> None:
+    user = None if account is None or lockout.is_nobodys(account) else User.objects.filter(pk=account).first()
+    label = "" if account is None or user else lockout.recorded_name(account)
+    new = {name: value for name, value in facts.items() if value is not None}
+    auditlog.record("unlocked", user or "login", label=label, new=new)
 
 
 def count_login(user: User) -> None:
     """Note a successful login."""
     User.objects.filter(pk=user.pk).update(last_login=Now(), login_count=F("login_count") + 1)
-
-
-def _log(event: str, user: User, **details: object) -> None:
-    """Write one structured line once the change is committed, none if it is rolled back."""
-    transaction.on_commit(partial(log.info, event, id=str(user.pk), **details))

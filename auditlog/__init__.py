@@ -4,8 +4,13 @@
 `carried` takes the context into a thread. ``docs/audit.md`` tells the rest.
 """
 
+from typing import TYPE_CHECKING
+
 from auditlog.context import Actor, acting_as, carried
 from auditlog.registry import register, unregister
+
+if TYPE_CHECKING:
+    from auditlog.events import record
 
 __all__ = ["Actor", "acting_as", "carried", "record", "register", "unregister"]
 

@@ -40,6 +40,7 @@ _actions: dict[str, Words] = {
     "export": gettext_lazy("exported the trail"),
     "exported": gettext_lazy("finished an export"),
     "purge": gettext_lazy("dropped old records"),
+    "migrate": gettext_lazy("migrated the database"),
 }
 _TONES = {
     **dict.fromkeys(("create", "add", "login"), "added"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db import connections
 
-from auditlog import context, triggers
+from auditlog import context, events, triggers
 
 
 def begin(using: str, plan: Any = (), **kwargs: Any) -> None:
@@ -23,8 +24,19 @@ def finish(using: str, plan: Any = (), **kwargs: Any) -> None:
         connection = connections[using]
         if "auditlog_record" in connection.introspection.table_names():
             triggers.install(connection)
+            _record(plan, using)
     finally:
         context.be_migrating(yes=False)
+
+
+def _record(plan: Iterable[tuple[Any, bool]], using: str) -> None:
+    """Record what was migrated; `plan` holds migrations and whether each was taken back."""
+    done: dict[str, list[str]] = {}
+    for migration, backwards in plan:
+        names = done.setdefault("reverted" if backwards else "applied", [])
+        names.append(f"{migration.app_label}.{migration.name}")
+    if done:
+        events.record("migrate", "database", new=done, using=using)
 
 
 def first_app() -> AppConfig:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.signals import got_request_exception
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, post_save, pre_migrate, pre_save
 
-from auditlog import announcing, channel, context, events, installing, registry
-from auditlog.signals import failed, writing, written
+from auditlog import announcing, channel, context, events, installing, lines, registry
+from auditlog.signals import failed, recorded, writing, written
 
 
 def connect() -> None:
@@ -24,8 +24,9 @@ def connect() -> None:
     announcing.start()
     user_logged_in.connect(_logged_in, dispatch_uid="auditlog.logged_in")
     user_logged_out.connect(_logged_out, dispatch_uid="auditlog.logged_out")
-    user_login_failed.connect(_login_failed, dispatch_uid="auditlog.login_failed")
+    # Not user_login_failed: only who counts the tries knows whether one was made, and for whose account.
     got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
+    recorded.connect(_recorded, dispatch_uid="auditlog.recorded")
     pre_migrate.connect(_migrating, sender=installing.first_app(), dispatch_uid="auditlog.migrating")
     post_migrate.connect(_migrated, sender=installing.last_app(), dispatch_uid="auditlog.migrated")
 
@@ -72,12 +73,15 @@ def _logged_out(sender: Any, user: Any, **kwargs: Any) -> None:
             events.record("logout", user)
 
 
-def _login_failed(sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
-    events.record_failed_login(credentials)
-
-
 def _request_failed(sender: Any, request: Any, **kwargs: Any) -> None:
     events.record_error(request)
+
+
+# Records
+
+
+def _recorded(sender: Any, record: Any, **kwargs: Any) -> None:
+    lines.write(record)
 
 
 # Migrations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -58,6 +58,7 @@ class Audited:
     `label`: what an object is called in its records. `excluded`: not recorded at all. `masked`: recorded as a keyed
     fingerprint. `personal`: what can be erased when the person asks for it. `quiet`: written by every save, so that
     a change of nothing else makes no record. `clear`: bear the name of a secret and are none.
+    `line`: returns what the log line of a record of this model says instead of the names of the fields.
     """
 
     model: type[models.Model]
@@ -67,6 +68,7 @@ class Audited:
     personal: frozenset[str] = frozenset()
     quiet: frozenset[str] = frozenset()
     clear: frozenset[str] = frozenset()
+    line: Callable[[Any], Mapping[str, Any]] | None = None
     restore: Restore | None = None
 
     @property
@@ -144,6 +146,7 @@ def register(
     personal: Iterable[str] = (),
     quiet: Iterable[str] = (),
     clear: Iterable[str] = (),
+    line: Callable[[Any], Mapping[str, Any]] | None = None,
     restore: Restore | None = None,
 ) -> None:
     """Audit `model` from the next `migrate` on, which puts the triggers on its table; see `Audited`.
@@ -175,6 +178,7 @@ def register(
         personal=frozenset(personal),
         quiet=frozenset(quiet),
         clear=frozenset(clear),
+        line=line,
         restore=restore,
     )
     if shown := sorted(

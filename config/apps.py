@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class GatehouseConfig(AppConfig):
@@ -11,7 +12,12 @@ class GatehouseConfig(AppConfig):
     verbose_name = "Gatehouse"
 
     def ready(self) -> None:
-        from config import checks  # noqa: F401 - registers them
+        from auditlog import delivering, describing
+        from config import checks as checks  # registers them
+        from config import schedule
+
+        schedule.every_turn(delivering.deliver)
+        describing.name_actions({"configure": _("changed the settings")})
 
 
 class GatehouseAdminConfig(AdminConfig):

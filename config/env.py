@@ -26,6 +26,7 @@ class Environment:
     def __init__(self) -> None:
         self._environ = environ.Env()
         self._faults: list[str] = []
+        self.values: dict[str, object] = {}  # what was read, by the names of the variables
 
     def fault(self, line: str) -> None:
         self._faults.append(line)
@@ -36,7 +37,9 @@ class Environment:
             raise Faults(self._faults)
 
     def text(self, name: str, default: str = "") -> str:
-        return str(self._environ.str(name, default=default)).strip()
+        text = str(self._environ.str(name, default=default)).strip()
+        self.values[name] = text
+        return text
 
     def require_random(self, name: str, keys: list[str]) -> None:
         """Refuse a key that is short, monotonous or a known default."""
@@ -58,22 +61,22 @@ class Environment:
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         value = self.text(name, default).lower()
         if value in choices:
-            return value
+            return self._read(name, value)
         self.fault(f"{name}: must be one of {', '.join(choices)}, not {value!r}.")
         return default
 
     def words(self, name: str, default: str = "") -> list[str]:
-        return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
+        return self._read(name, [word.strip() for word in self.text(name, default).split(",") if word.strip()])
 
     def flag(self, name: str, *, default: bool) -> bool:
         value = self.text(name).lower()
         if value in ("1", "true", "yes", "on"):
-            return True
+            return self._read(name, True)
         if value in ("0", "false", "no", "off"):
-            return False
+            return self._read(name, False)
         if value:
             self.fault(f"{name}: must be on or off, not {value!r}.")
-        return default
+        return self._read(name, default)
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
         return self._number(name, int, default, low, high)
@@ -84,7 +87,7 @@ class Environment:
     def _number(self, name: str, kind: Callable[[str], T], default: T, low: T, high: T) -> T:
         text = self.text(name)
         if not text:
-            return default
+            return self._read(name, default)
         try:
             value = kind(text)
         except ValueError:
@@ -93,4 +96,8 @@ class Environment:
         if value is None or not low <= value <= high:  # type: ignore[operator]
             self.fault(f"{name}: must be a number from {low} to {high}, not {text!r}.")
             return default
+        return self._read(name, value)
+
+    def _read(self, name: str, value: T) -> T:
+        self.values[name] = value
         return value

@@ -1,4 +1,4 @@
-"""What the worker does every minute; apps put their own work on the list in `AppConfig.ready`."""
+"""What the worker does besides its jobs; apps put their own work on the lists in `AppConfig.ready`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Work = TypeVar("Work", bound=Callable[[], object])
-_work: dict[Callable[[], object], None] = {}  # a set that keeps the order
+_work: dict[Callable[[], object], None] = {}  # sets that keep the order
+_turns: dict[Callable[[], object], None] = {}
 
 
 def every_minute(work: Work) -> Work:
@@ -15,7 +16,19 @@ def every_minute(work: Work) -> Work:
     return work
 
 
+def every_turn(work: Work) -> Work:
+    """As `every_minute`, for each look at the queue: each second when there is nothing else to do."""
+    _turns[work] = None
+    return work
+
+
 def run() -> None:
-    """Do all of it, once."""
+    """Do all of the work of a minute, once."""
     for work in _work:
+        work()
+
+
+def take_turn() -> None:
+    """Do all of the work of a turn, once."""
+    for work in _turns:
         work()

@@ -258,3 +258,4 @@ LOGGING_CONFIG = None
 logs.configure(LOG_FORMAT, LOG_LEVEL)
 
 env.raise_faults()
+ENVIRONMENT_VARIABLES = env.values

@@ -22,7 +22,7 @@ from django_tasks.base import TaskResultStatus
 from django_tasks_db.management.commands.db_worker import Worker as DatabaseWorker
 from django_tasks_db.models import DBTaskResult
 
-from config import schedule
+from config import configuration, schedule
 
 
 class JsonArrayLength(Func):
@@ -68,12 +68,16 @@ class Worker(DatabaseWorker):
         )
         self.once = once
         self._kept_schedule = float("-inf")
+        self._took_turn = float("-inf")
+        self._began = False
 
     def run(self) -> None:
         while self.running:
             try:
+                self._begin()
                 self._keep_schedule()
                 super().run()
+                self._take_turn()
                 pause = self.interval
             except (DatabaseError, InterfaceError) as error:
                 if self.once:
@@ -86,13 +90,24 @@ class Worker(DatabaseWorker):
             if self.running:
                 time.sleep(pause)
 
+    def _begin(self) -> None:
+        if not self._began:
+            configuration.record_changes()
+            self._began = True
+
     def _keep_schedule(self) -> None:
         if time.monotonic() - self._kept_schedule > EVERY_MINUTE:
             self._kept_schedule = time.monotonic()
             schedule.run()
 
+    def _take_turn(self) -> None:
+        self._took_turn = time.monotonic()
+        schedule.take_turn()
+
     def run_task(self, db_task_result: Job) -> None:
         super().run_task(db_task_result)
+        if time.monotonic() - self._took_turn > self.interval:  # a long queue must not keep the rest waiting
+            self._take_turn()
         if db_task_result.status == TaskResultStatus.FAILED:
             self._try_again(db_task_result)
 

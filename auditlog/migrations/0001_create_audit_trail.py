@@ -260,6 +260,7 @@ DECLARE
     said public.auditlog_context;
     made bigint;
 BEGIN
+    PERFORM pg_current_xact_id();  -- before the id, or who follows the trail could take it for one handed out earlier
     said := jsonb_populate_record(said, current_setting('auditlog.context')::jsonb);
     INSERT INTO public.auditlog_record (
         transaction, epoch, agent, request, address, origin, actor_kind, actor_id, actor_label,

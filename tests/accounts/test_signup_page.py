@@ -13,12 +13,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_tasks_db.models import DBTaskResult
-from structlog.testing import capture_logs
 
 from accounts import services
 from accounts.errors import MESSAGES, AccountError
 from accounts.hashers import BcryptHasher
 from accounts.models import User
+from auditlog.models import Record
 from tests.accounts.conftest import codes, jobs, link_in, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD, UserFactory
 
@@ -50,7 +50,7 @@ def seen(browser: Client, response: Any) -> tuple[Any, ...]:
 def test_a_newcomer_gets_one_unverified_account_and_a_mail(
     stranger: Client, django_capture_on_commit_callbacks: Callable[..., Any]
 ) -> None:
-    with capture_logs() as lines, django_capture_on_commit_callbacks(execute=True):
+    with django_capture_on_commit_callbacks(execute=True):
         response = send(stranger)
     assert (response.status_code, response["Location"], response.content) == (303, "/accounts/login/", b"")
     user = User.objects.get()
@@ -59,16 +59,10 @@ def test_a_newcomer_gets_one_unverified_account_and_a_mail(
     assert (user.is_active, user.is_staff, user.is_superuser) == (True, False, False)
     assert user.check_password(PASSWORD)
     assert jobs() == [("send_mail_to_user", ["verify_email", str(user.pk)])]
-    (line,) = [line for line in lines if line["event"] == "user.created"]
-    assert line == {
-        "event": "user.created",
-        "log_level": "info",
-        "id": str(user.pk),
-        "username": "Newcomer",
-        "email": "Newcomer@Example.com",
-        "created": user.created_at.isoformat(),
-        "second_factor": False,
-    }
+    (record,) = Record.objects.filter(resource="accounts.user", object_id=str(user.pk), action="create")
+    assert (record.origin, record.reason) == ("save", "signup")
+    assert (record.actor_kind, record.object_label, record.address) == ("anonymous", "Newcomer", "127.0.0.1")
+    assert record.request is not None and record.request.hex == response["X-Request-ID"]
     (message,) = run_jobs()
     assert (message.to, link_in(message)[:17]) == (["Newcomer@Example.com"], "/accounts/verify/")
 
@@ -374,11 +368,11 @@ def test_a_fault_after_the_insert_leaves_no_half_account(
 ) -> None:
     monkeypatch.setattr(DBTaskResult._meta, "db_table", "no_such_table")  # the queue refuses the job
     browser = Client(raise_request_exception=False)
-    with capture_logs() as lines, django_capture_on_commit_callbacks(execute=True):
+    with django_capture_on_commit_callbacks(execute=True):
         response = send(browser)
     assert response.status_code == 500
     assert not User.objects.exists()
-    assert "user.created" not in [line["event"] for line in lines]
+    assert not Record.objects.filter(resource="accounts.user", object_label="Newcomer").exists()
 
 
 def test_nobody_learns_from_the_name_whether_the_address_was_known(owner: User, stranger: Client) -> None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from accounts import jobs
+from auditlog import delivering
 from config import schedule
 from config.worker import (
     ABANDONED_AFTER,
@@ -82,6 +83,21 @@ def test_apps_put_their_work_on_the_schedule_once(monkeypatch: pytest.MonkeyPatc
     assert schedule.every_minute(work) is work
     Worker(once=True)._keep_schedule()
     assert done == ["work"]
+
+
+def test_a_long_queue_keeps_nothing_waiting_that_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(schedule, "_turns", {lambda: done.append("turn"): None})
+    worker = Worker(interval=0, once=True)
+    for count in (1, 2):
+        found = job()
+        found.claim(worker.worker_id)
+        worker.run_task(found)
+        assert done == ["turn"] * count
+
+
+def test_every_turn_the_worker_tells_of_new_records() -> None:
+    assert list(schedule._turns) == [delivering.deliver]
 
 
 def test_this_is_all_that_the_worker_does_every_minute() -> None:

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+import auditlog
 from accounts import identity, invitations, links
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
@@ -58,12 +59,18 @@ class Command(BaseCommand):
             roles=_roles(options["role"]),
             note=options["note"],
         )
+        with auditlog.acting_as(on_behalf_of=inviter):
+            self._make(address, count or 1, terms, inviter, as_json=options["json"])
+
+    def _make(
+        self, address: list[str], count: int, terms: invitations.Terms, inviter: User | None, *, as_json: bool
+    ) -> None:
         if address:
             address = list({identity.canonical_email(email): email for email in address}.values())
             _refuse_bad_addresses(address, inviter)
-            self._print_sent(invitations.invite_addresses(address, terms, acting_user=inviter), options["json"])
+            self._print_sent(invitations.invite_addresses(address, terms, acting_user=inviter), as_json)
         else:
-            self._print_links(invitations.make_links(count or 1, terms, acting_user=inviter), options["json"])
+            self._print_links(invitations.make_links(count, terms, acting_user=inviter), as_json)
 
     def _print_sent(self, made: list[Invitation], as_json: bool) -> None:
         if as_json:

@@ -14,7 +14,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config import assets, lifeline
+from auditlog import delivering
+from config import assets, configuration, lifeline
 
 GRACE = 30  # seconds that requests begun and jobs begun have to finish
 
@@ -32,6 +33,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, demo: bool, reload: bool, **options: Any) -> None:
         self._refuse_busy_port()
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
+        configuration.record_changes()
+        delivering.deliver()  # from now on, if it is the first start: the administrator below is news
         if not settings.DEBUG:
             assets.collect()
         link = self._demo_link() if demo and settings.DEVELOPMENT else None
