@@ -190,9 +190,8 @@ def _of_window(
 ) -> Iterable[Record]:
     inside = _between(Record.objects.using(using), *window)
     rows = _between(inside.filter(query.where), query.since, query.until)
-    if start and _is_in(
-        start.at, window
-    ):  # the ids of other weeks say nothing: two that met at midnight may be swapped
+    # The ids of other weeks say nothing: two records that met at midnight may be swapped.
+    if start and _is_in(start.at, window):
         rows = rows.filter(id__lt=start.id) if backwards else rows.filter(id__gt=start.id)
     if query.where:
         # Asked for a page in order the planner would bet that it comes soon, and walk the whole week when it does not.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from threading import Barrier
@@ -17,7 +18,7 @@ from django.db import connection
 from django.test import Client
 
 from accounts.models import User
-from auditlog import restoring
+from auditlog import registry, restoring
 from auditlog.models import Record
 from auditlog.restoring import NotRestorable
 from tests.accounts.conftest import run_jobs
@@ -268,6 +269,17 @@ def test_what_the_trail_masks_is_not_restored(keeper: User, change: dict[str, An
     secretive = Secretive.objects.create(name="one", code="old", api_key="old")
     Secretive.objects.filter(pk=secretive.pk).update(**change)
     assert refusal(newest(secretive), keeper, {"code", "api_key", "data", "name"}) == "no_values"
+
+
+@pytest.mark.parametrize("option", ["masked", "excluded"])
+def test_what_became_a_secret_later_is_not_restored(keeper: User, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secretive = Secretive.objects.create(name="one", phone="1")
+    Secretive.objects.update(phone="2")
+    audited = registry.of_model(Secretive)
+    assert audited is not None
+    options: dict[str, Any] = {option: frozenset({"phone"})}
+    monkeypatch.setitem(registry._registered, Secretive, replace(audited, **options))
+    assert refusal(newest(secretive), keeper, {"phone"}) == "no_values"
 
 
 def test_what_is_too_long_or_erased_is_not_restored(keeper: User) -> None:
