@@ -89,7 +89,7 @@ def test_each_filter_narrows_the_list(keepers_browser: Client, keeper: User) -> 
 
 def test_a_moment_is_read_in_utc_whatever_the_sites_time_zone(keepers_browser: Client, settings: Settings) -> None:
     Tag.objects.create(name="red")
-    settings.TIME_ZONE = "Asia/Tokyo"
+    settings.TIME_ZONE = "America/New_York"
     at = newest(object_label="red").at.strftime("%Y-%m-%d %H:%M:%S.%f")
     assert listed(keepers_browser, since=at, resource="hostapp.tag") == ["red"]
     assert listed(keepers_browser, until=at, resource="hostapp.tag") == []
