@@ -278,7 +278,8 @@ def test_what_became_a_secret_later_is_not_restored(keeper: User, option: str, m
     audited = registry.of_model(Secretive)
     assert audited is not None
     options: dict[str, Any] = {option: frozenset({"phone"})}
-    monkeypatch.setitem(registry._registered, Secretive, replace(audited, **options))
+    registered: dict[Any, Any] = registry._registered
+    monkeypatch.setitem(registered, Secretive, replace(audited, **options))
     assert refusal(newest(secretive), keeper, {"phone"}) == "no_values"
 
 
