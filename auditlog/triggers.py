@@ -214,7 +214,9 @@ def _general(audited: Audited, columns: list[Column], before: str, after: str, r
     labels = [f"{row}->>{_text(str(field.column))}" for field in audited.fields if field.name in audited.label]
     values = {
         "object_id": " || ',' || ".join(keys),
-        "object_label": f"left(nullif(concat_ws(' ', {', '.join(labels)}), ''), {LONGEST_LABEL})" if labels else "NULL",
+        "object_label": f"left(nullif(btrim(concat_ws(' ', {', '.join(labels)})), ''), {LONGEST_LABEL})"
+        if labels
+        else "NULL",
         "old": "d.old",
         "new": "d.new",
         "personal": "d.personal",
@@ -411,7 +413,7 @@ def _label(audited: Audited, row: str) -> str:
     columns = [f"{row}.{_name(str(field.column))}" for field in audited.fields if field.name in audited.label]
     if not columns:
         return "NULL"
-    return f"left(nullif(concat_ws(' ', {', '.join(columns)}), ''), {LONGEST_LABEL})"
+    return f"left(nullif(btrim(concat_ws(' ', {', '.join(columns)})), ''), {LONGEST_LABEL})"
 
 
 def _differs(column: Column) -> str:

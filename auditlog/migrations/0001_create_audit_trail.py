@@ -39,7 +39,7 @@ CREATE INDEX auditlog_record_actor ON auditlog_record (actor_id) WHERE actor_id 
 -- One small index for what is looked up rarely and lies together in time.
 CREATE INDEX auditlog_record_rest ON auditlog_record USING brin (
     at, transaction, request uuid_bloom_ops, address inet_bloom_ops, action text_bloom_ops
-) WITH (pages_per_range = 64);
+) WITH (pages_per_range = 16);
 CREATE TABLE auditlog_record_default PARTITION OF auditlog_record DEFAULT;
 
 -- Browsers, by a hash of their name. Not unique: two transactions that meet the same new one must not wait for each
