@@ -117,3 +117,36 @@ class Agent(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Seal(models.Model):
+    """What proves that a closed set of records is what it was; see `auditlog.sealing`.
+
+    Its records are those of `epoch` and `week` (the moment it opens) from one position (transaction, id) to before
+    another. Of a week that was dropped, `ids`, `prefixes` and `salts` are gone.
+    """
+
+    id = models.BigIntegerField(primary_key=True)  # 1, 2, 3 and so on
+    at = models.DateTimeField()
+    key = models.TextField()  # which one, by its id
+    epoch = models.SmallIntegerField()
+    week = models.DateTimeField()
+    from_transaction = models.BigIntegerField()
+    from_id = models.BigIntegerField()
+    to_transaction = models.BigIntegerField()
+    to_id = models.BigIntegerField()
+    records = models.IntegerField()
+    purged_before = models.DateTimeField(null=True)  # what a purge had dropped by then
+    root = models.BinaryField()
+    digest = models.BinaryField()
+    ids = models.TextField(null=True)  # a multirange of bigint
+    prefixes = models.BinaryField(null=True)  # 4 bytes of each record's leaf, by id
+    salts = models.BinaryField(null=True)  # 8 and 8 bytes for each record, by id
+
+    class Meta:
+        managed = False
+        db_table = "auditlog_seal"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"seal {self.id}"

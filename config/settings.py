@@ -175,6 +175,11 @@ MESSAGE_STORAGE = "config.messages.PrefixedCookieStorage"
 
 # --- Audit trail -------------------------------------------------------------------------------------
 AUDITLOG_CLIENT_ADDRESS = "config.client_address.client_address"
+AUDITLOG_RETENTION_DAYS = env.integer("AUDITLOG_RETENTION_DAYS", 90, low=30, high=36500)
+AUDITLOG_SEAL_KEY = env.text("AUDITLOG_SEAL_KEY")
+AUDITLOG_SEAL_KEY_FALLBACKS = env.words("AUDITLOG_SEAL_KEY_FALLBACKS")
+env.require_random("AUDITLOG_SEAL_KEY", [AUDITLOG_SEAL_KEY] if AUDITLOG_SEAL_KEY else [])
+env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

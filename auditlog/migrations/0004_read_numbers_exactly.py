@@ -6,7 +6,7 @@ import auditlog.models
 class Migration(migrations.Migration):
     """Nothing changes in the database: the values are read as they are written."""
 
-    dependencies = [("auditlog", "0001_create_audit_trail")]
+    dependencies = [("auditlog", "0003_care_for_partitions")]
 
     operations = [
         migrations.AlterField("record", name, models.JSONField(null=True, decoder=auditlog.models.ExactDecoder))
