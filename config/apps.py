@@ -12,11 +12,12 @@ class GatehouseConfig(AppConfig):
     verbose_name = "Gatehouse"
 
     def ready(self) -> None:
-        from auditlog import delivering, describing
+        from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
         from config import schedule
 
         schedule.every_turn(delivering.deliver)
+        schedule.every_minute(care.tend)
         describing.name_actions({"configure": _("changed the settings")})
 
 
