@@ -94,10 +94,18 @@ def _audit_reading(database: Database, options: argparse.Namespace) -> list[Figu
     return audit_reading.reading_times(database)
 
 
+def _audit_storage(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import audit_storage
+
+    database.be_durable()
+    return audit_storage.figures(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
     "reading": _audit_reading,
+    "storage": _audit_storage,
 }
 
 
