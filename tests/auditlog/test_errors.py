@@ -73,3 +73,7 @@ def test_when_it_cannot_be_recorded_the_page_is_the_same(failing: str | None, mo
     assert answer.status_code == whole.status_code == 500
     pages = [one.content.decode().replace(one["X-Request-ID"], "") for one in (answer, whole)]
     assert pages[0] == pages[1]
+    try:
+        bug(HttpRequest(), "x")
+    except LookupError:
+        events.record_error(HttpRequest())  # raises nothing

@@ -91,7 +91,8 @@ class Command(BaseCommand):
         cursor = self._kept_cursor()
         while not self.stopping:
             try:
-                cursor = self._show_news(cursor, where) if cursor else self._begin()
+                cursor = cursor or self._first_cursor()
+                cursor = self._show_news(cursor, where)
             except (OperationalError, InterfaceError) as error:
                 self._wait_for_database(error)
                 continue
@@ -102,11 +103,6 @@ class Command(BaseCommand):
                 return
             if cursor.until is None:
                 time.sleep(self.options["interval"])
-
-    def _begin(self) -> Cursor:
-        cursor = self._first_cursor()
-        self._keep(cursor)
-        return self._show_news(cursor, _where(self.options))
 
     def _show_news(self, cursor: Cursor, where: Q) -> Cursor:
         records, reached = following.read(cursor, MOST, where)
