@@ -36,9 +36,11 @@ END $$
 """
 _FILL = """
 INSERT INTO auditlog_record (
-    epoch, at, transaction, origin, action, actor_kind, actor_id, actor_label, address, request, resource, object_id, old, new
+    epoch, at, transaction, origin, action, actor_kind, actor_id, actor_label, address, request,
+    resource, object_id, old, new
 )
-SELECT (SELECT auditlog_epoch()), now() - (%s - number) * interval '90 days' / %s, 3 + number %% 500, 'save', 'update', 'user',
+SELECT (SELECT auditlog_epoch()), now() - (%s - number) * interval '90 days' / %s, 3 + number %% 500,
+    'save', 'update', 'user',
     md5((number %% 1000)::text)::uuid::text, 'somebody', '192.0.2.7', md5(number::text)::uuid, 'hostapp.thing',
     (number %% 50000)::text, '{"name": "before"}', '{"name": "after"}'
 FROM generate_series(1, %s) AS number
