@@ -43,7 +43,7 @@ BEGIN
     IF said = '' THEN
         PERFORM set_config('auditlog.context', public.auditlog_unannounced('')::text, true);
     END IF;
-    PERFORM public.auditlog_record_event(action, resource, object_id, NULL, NULL, new, NULL);
+    PERFORM public.auditlog_insert_event(action, resource, object_id, NULL, NULL, new, NULL);
     PERFORM set_config('auditlog.context', said, true);
 END $$;
 
