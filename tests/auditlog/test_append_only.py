@@ -41,7 +41,7 @@ def run(statement: str) -> None:
 def rows(statement: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def refusal(statement: str) -> str:
@@ -182,8 +182,9 @@ def test_no_fingerprint_that_one_can_ask_for_is_that_of_a_masked_value() -> None
     Secretive.objects.create(name="x", api_key="1234")
     ((told,),) = rows("SELECT auditlog_fingerprint_of('1234')")
     (entry,) = trail.entries()
-    assert json.loads(told).keys() == entry.new["api_key"].keys()
-    assert json.loads(told) != entry.new["api_key"]
+    recorded = (entry.new or {})["api_key"]
+    assert recorded.keys() == json.loads(told).keys()
+    assert recorded != json.loads(told)
 
 
 def test_rights_are_given_whole_or_not_at_all(world: None, monkeypatch: pytest.MonkeyPatch) -> None:
