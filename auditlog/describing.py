@@ -168,7 +168,9 @@ class Described:
         """The names of what changed, in a line; nothing for what came or went whole."""
         if self.record.action in (Record.Action.CREATE, Record.Action.DELETE):
             return ""
-        return ", ".join(dict.fromkeys(line.label for line in self.differences if not line.quiet))
+        # A value inside JSON is named by its way, of which a line has room for the first step.
+        names = (line.label.partition(" › ")[0] for line in self.differences if not line.quiet)
+        return ", ".join(dict.fromkeys(names))
 
 
 def describe(records: Iterable[Record], *, using: str = "default") -> list[Described]:

@@ -143,12 +143,8 @@ def _copy(statement: str, write: Callable[[bytes], None], using: str) -> None:
     connection = connections[using]
     # psycopg2's own cursor: the channel has nothing to say about reading.
     with connection.connection.cursor(cursor_factory=extensions.cursor) as cursor, without_wait_callback():
-        try:
-            with connection.wrap_database_errors:  # else the worker would not know that it is the database's fault
-                cursor.copy_expert(statement, SimpleNamespace(write=write))
-        except BaseException:
-            connection.close()  # in the middle of COPY (Ctrl-C) it is of no more use
-            raise
+        with connection.wrap_database_errors:  # else the worker would not know that it is the database's fault
+            cursor.copy_expert(statement, SimpleNamespace(write=write))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def connect() -> None:
     got_request_exception.connect(_request_failed, dispatch_uid="auditlog.request_failed")
     recorded.connect(_recorded, dispatch_uid="auditlog.recorded")
     pre_migrate.connect(_migrating, sender=installing.first_app(), dispatch_uid="auditlog.migrating")
-    post_migrate.connect(_migrated, sender=installing.last_app(), dispatch_uid="auditlog.migrated")
+    _hear_last_of_migrations()
 
 
 # The writes of the application
@@ -88,7 +88,15 @@ def _recorded(sender: Any, record: Any, **kwargs: Any) -> None:
 
 
 def _migrating(sender: Any, **kwargs: Any) -> None:
+    _hear_last_of_migrations()
     installing.begin(**kwargs)
+
+
+def _hear_last_of_migrations() -> None:
+    """Be called after all who write rows when an app has been migrated: that is the migration's work as well."""
+    about: Any = {"sender": installing.last_app(), "dispatch_uid": "auditlog.migrated"}
+    post_migrate.disconnect(**about)
+    post_migrate.connect(_migrated, **about)
 
 
 def _migrated(sender: Any, **kwargs: Any) -> None:

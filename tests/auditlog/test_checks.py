@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.db import connection, models
+from django.db.migrations.executor import MigrationExecutor
 from pytest_django.plugin import DjangoDbBlocker
 
 import auditlog
@@ -117,6 +118,18 @@ def test_a_model_that_is_registered_or_left_out_waits_for_migrate() -> None:
         "delete on hostapp_tag, delete on hostapp_word, insert on hostapp_tag, insert on hostapp_word,"
         " truncate on hostapp_tag and 2 more."
     )
+
+
+@pytest.mark.usefixtures("as_declared")
+def test_before_migrations_that_will_put_them_right_nothing_is_said() -> None:
+    owner(TAMPERED["gone"])
+    executor = MigrationExecutor(connection)
+    ((app, newest),) = executor.loader.graph.leaf_nodes("auditlog")
+    executor.recorder.record_unapplied(app, newest)
+    try:
+        assert warned("auditlog.W002", ["default"]) == []
+    finally:
+        executor.recorder.record_applied(app, newest)
 
 
 @pytest.mark.usefixtures("as_declared")

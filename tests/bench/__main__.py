@@ -101,11 +101,18 @@ def _audit_storage(database: Database, options: argparse.Namespace) -> list[Figu
     return audit_storage.figures(database)
 
 
+def _watch(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import audit_watch
+
+    return audit_watch.polls(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
     "reading": _audit_reading,
     "storage": _audit_storage,
+    "watch": _watch,
 }
 
 

@@ -64,6 +64,7 @@ def figures(database: Database, size: int = SIZE) -> list[Figure]:
     before, seals = database.value(_SIZES), database.value(_SEALS)
     verifying_takes = _seconds(_verify)
     limit = database.value(f"SELECT date_trunc('week', now(), 'UTC') - interval '{WEEKS // 2} weeks'")
+    database.rows("CHECKPOINT")  # weeks that old have been on the disk for long
     dropping_takes = _seconds(lambda: partitions.purge(limit))
     given_back = 100 * (1 - database.value(_SIZES) / before)
     return [

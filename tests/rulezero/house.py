@@ -32,6 +32,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts import jobs, links
 from accounts.models import Invitation, LoginAttempt, User
+from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
 from config.middleware import CONTENT_SECURITY_POLICY, is_own_path
@@ -279,6 +280,10 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     ),
     "accounts/invitation/<str:token>/": lambda house: [
         links.invitation_url(Invitation.objects.get(), mailed=False).rstrip("/").split("/")[-1]
+    ],
+    # An event may be about no object, and then has no history of one.
+    "admin/auditlog/record/<path:object_id>/history/": lambda house: [
+        str(Record.objects.filter(object_id=house.member.pk).latest("id").pk)
     ],
     **{
         f"accounts/invitations/<uuid:invitation_id>/{action}": lambda house: [str(Invitation.objects.get().pk)]

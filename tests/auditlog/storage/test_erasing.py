@@ -169,24 +169,30 @@ def test_an_erasure_that_is_rolled_back_has_erased_nothing(trail: Trail, ada: Us
 PERMITTED = "SET auditlog.permit = 'UPDATE'; "
 
 
-@pytest.mark.parametrize("role", ["gatehouse_app", "gatehouse_owner", "postgres"])
+_ERASING_BY_HAND = [
+    "UPDATE auditlog_record SET action = 'x'",
+    "UPDATE auditlog_record SET actor_label = 'x'",
+    "UPDATE auditlog_record SET actor_label = NULL",
+    "UPDATE auditlog_record SET actor_label = NULL, erased_who = ''",
+    "UPDATE auditlog_record SET object_label = NULL, erased_what = '', new = NULL",
+]
+
+
 @pytest.mark.parametrize(
-    "statement",
+    ("role", "statement"),
     [
-        "UPDATE auditlog_record SET action = 'x'",
-        "UPDATE auditlog_record SET actor_label = 'x'",
-        "UPDATE auditlog_record SET actor_label = NULL",
-        "UPDATE auditlog_record SET actor_label = NULL, erased_who = ''",
-        "UPDATE auditlog_record SET object_label = NULL, erased_what = '', new = NULL",
-        "SELECT auditlog_keep_salts(1, '')",
+        *(
+            (role, statement)
+            for role in ("gatehouse_app", "gatehouse_owner", "postgres")
+            for statement in _ERASING_BY_HAND
+        ),
+        ("gatehouse_app", "SELECT auditlog_keep_salts(1, '')"),  # a function of the owner
     ],
 )
 def test_the_permit_of_the_functions_opens_nothing_else(trail: Trail, role: str, statement: str) -> None:
     with auditlog.acting_as(Actor("user", "7", "ada"), on_behalf_of=Actor("user", "8", "bob")):
         trail.sealed("one", new={"a": 1})
     before = all_text(trail)
-    if "keep_salts" in statement and role != "gatehouse_app":
-        pytest.skip("a function of the owner")
     with trail.another(role) as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cursor.execute(PERMITTED + statement)
     assert all_text(trail) == before
