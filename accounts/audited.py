@@ -63,10 +63,10 @@ def _line_of_user(record: Record) -> dict[str, Any]:
     """A new user's line says who it is; of a change it names the fields only."""
     if record.action != Record.Action.CREATE:
         return {}
-    created = record.after
+    created = record.after  # without its personal values when they were erased meanwhile
     return {
-        "username": created["username"],
-        "email": created["email"],
+        "username": created.get("username"),
+        "email": created.get("email"),
         "created": created["created_at"],
         "second_factor": False,
     }

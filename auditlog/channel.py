@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2 import extensions
 from psycopg2.sql import Composable
 
-from auditlog import context
+from auditlog import context, registry
 
 # What may write, and the table where the statement names it at once: also a function that is selected. Reads, and
 # what cannot stand beside another statement (VACUUM, CREATE INDEX CONCURRENTLY), get nothing in front.
@@ -102,16 +102,14 @@ class Channel:
             return b""
         if found["may_commit"] and status == extensions.TRANSACTION_STATUS_IDLE:
             return b""  # it could not, with a statement in front of it
-        return self.message(cursor, found["table"])
+        return self.message(cursor, statement, found["table"])
 
-    def message(self, cursor: Cursor, table: str | None) -> bytes:
+    def message(self, cursor: Cursor, statement: str, table: str | None = None) -> bytes:
         spoken = context.current()
         text = spoken.text(self._origin(table))
-        if text == self.sent:
-            return b""
+        prefix = b"" if text == self.sent else cursor.mogrify(_SEND, [text])
         self.sent = text
-        prefix = cursor.mogrify(_SEND, [text])
-        if (agent := spoken.agent) and (number := context.agent_id(agent)) not in _known_agents:
+        if (agent := spoken.agent) and (number := context.agent_id(agent)) not in _known_agents and _records(statement):
             prefix += cursor.mogrify(_KNOW_AGENT, [number, agent])
             if self.connection.in_atomic_block:  # else its name travels with every write until one is in a transaction
                 self.connection.on_commit(partial(_known, number), robust=True)
@@ -122,6 +120,11 @@ class Channel:
             if announcement.tables is None or table in announcement.tables:
                 return announcement.origin
         return "sql"
+
+
+def _records(statement: str) -> bool:
+    """Whether it may leave a record: a name that no record needs would let strangers fill the table of names."""
+    return "auditlog_record_event" in statement or any(table in statement for table in registry.tables())
 
 
 def _known(agent: int) -> None:
@@ -169,15 +172,15 @@ class Cursor(extensions.cursor):
         return (front.replace("%", "%%") if with_values else front) + text
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        with self._told():
+        with self._told(sql.as_string(self) if isinstance(sql, Composable) else str(sql)):
             super().copy_expert(sql, file, size)
 
-    def copy_from(self, *args: Any, **kwargs: Any) -> None:
-        with self._told():
-            super().copy_from(*args, **kwargs)
+    def copy_from(self, file: Any, table: str, *args: Any, **kwargs: Any) -> None:
+        with self._told(table):
+            super().copy_from(file, table, *args, **kwargs)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, statement: str) -> Iterator[None]:
         """COPY cannot share a round trip, and its context ends with a transaction: outside one, give it one."""
         alone = self.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
         own = alone and self.connection.autocommit
@@ -186,7 +189,7 @@ class Cursor(extensions.cursor):
         if own:
             super().execute("BEGIN")
         try:
-            if message := self.channel.message(self, None):
+            if message := self.channel.message(self, statement):
                 super().execute(message)
             yield
         except BaseException:

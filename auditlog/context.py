@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -92,7 +92,7 @@ class Context:
         }
         return {name: value for name, value in facts.items() if value}
 
-    @property
+    @cached_property
     def agent(self) -> str:
         """The name that the browser gives itself, bounded."""
         return _storable(self.request.headers.get("User-Agent", ""), LONGEST_AGENT) if self.request is not None else ""
@@ -101,10 +101,11 @@ class Context:
 def _from_where(request: HttpRequest) -> dict[str, Any]:
     address = import_string(settings.AUDITLOG_CLIENT_ADDRESS)(request)
     agent = _storable(request.headers.get("User-Agent", ""), LONGEST_AGENT)
+    request_id = getattr(request, "request_id", "")  # without one, no two requests must look like one
     return {
         "address": address,
         "agent": agent_id(agent) if agent else None,
-        "request": str(request_uuid(getattr(request, "request_id", "") or "")),
+        "request": str(request_uuid(request_id)) if request_id else None,
     }
 
 

@@ -255,7 +255,8 @@ def _names(model: type[models.Model], keys: set[str], using: str) -> dict[str, s
     for key in keys:
         with suppress(ValidationError, ValueError):
             typed[key] = pk.to_python(key)
-    rows = model._meta.base_manager.using(using).in_bulk(typed.values())
+    # What an object is called may hold what it points to, as a permission's name does.
+    rows = model._meta.base_manager.using(using).select_related().in_bulk(typed.values())
     found = {key: str(rows[value]) for key, value in typed.items() if value in rows}
     return {**reading.last_labels(model._meta.label_lower, keys - found.keys(), using=using), **found}
 
@@ -408,19 +409,19 @@ def typed(field: Any, value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON as Django reads it, without decimals."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return float(value) if isinstance(value, Decimal) else value
 
 
 _TYPES: dict[type[models.Field[Any, Any]], Callable[[Any], Any]] = {
     models.DurationField: lambda seconds: timedelta(microseconds=int(Decimal(str(seconds)) * 1_000_000)),
     models.BinaryField: bytes.fromhex,
-    models.JSONField: _plain,
+    models.JSONField: plain,
 }
 
 
@@ -433,5 +434,5 @@ def in_words(value: Any) -> str:
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     if isinstance(value, dict | list):
-        return str(_plain(value))
+        return str(plain(value))
     return str(value)

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TextIO
 
 from django.core.exceptions import ValidationError
@@ -74,14 +75,15 @@ def as_json_lines(found: Iterator[dict[str, Any]]) -> Iterator[str]:
         yield exact_json(row) + "\n"
 
 
-def exact_json(value: Any) -> str:
-    """JSON with decimals as the numbers that they are."""
+def exact_json(value: Any, *, ensure_ascii: bool = False) -> str:
+    """JSON with decimals as the numbers that they are; `ensure_ascii` for a terminal, which others could steer."""
+    exact = partial(exact_json, ensure_ascii=ensure_ascii)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))}: {exact_json(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {exact(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(exact_json(item) for item in value) + "]"
+        return "[" + ", ".join(map(exact, value)) + "]"
     if value is None or isinstance(value, str | bool | int):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=ensure_ascii)
     return str(value)  # a decimal
 
 

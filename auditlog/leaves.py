@@ -141,8 +141,13 @@ def _commitment(salt: bytes, part: bytes, erased: bytes | None, empty: bytes) ->
 
 def _copy(statement: str, write: Callable[[bytes], None], using: str) -> None:
     connection = connections[using]
-    # psycopg2's own cursor: the channel has nothing to say about reading.
-    with connection.connection.cursor(cursor_factory=extensions.cursor) as cursor, without_wait_callback():
+    # psycopg2's own cursor: the channel has nothing to say about reading. But Django's errors: by them the worker
+    # knows that it is the database's fault.
+    with (
+        connection.wrap_database_errors,
+        connection.connection.cursor(cursor_factory=extensions.cursor) as cursor,
+        without_wait_callback(),
+    ):
         cursor.copy_expert(statement, SimpleNamespace(write=write))
 
 

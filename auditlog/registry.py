@@ -213,6 +213,13 @@ def tables_of(model: type[models.Model]) -> frozenset[str]:
     return frozenset(parent._meta.db_table for parent in (model, *parents))
 
 
+def tables() -> Iterator[str]:
+    """Every table whose changes are recorded."""
+    for audited in registered():
+        yield audited.table
+        yield from (relation.table for relation in audited.relations)
+
+
 def looks_secret(name: str) -> bool:
     """Whether `name` is one that secrets have."""
     return _SECRET.search(name) is not None

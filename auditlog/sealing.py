@@ -31,6 +31,7 @@ _LOCK = "pg_try_advisory_xact_lock(hashtextextended('auditlog seals', 0))"
 PURGED = """
 SELECT max((r.new ->> 'before')::timestamptz) FROM auditlog_record r
 WHERE r.resource = 'auditlog.record' AND r.action = 'purge'
+    AND (r.new ->> 'before')::timestamptz <= r.at - interval '30 days'  -- or the database cannot have done it
 """
 _OPEN = """
 SELECT w.opens, h.epoch, coalesce(s.to_transaction, 0), coalesce(s.to_id, 0), h.transaction, n.records, n.since

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from auditlog.exporting import exact_json
 from auditlog.models import Record
 
 LONGEST_VALUE = 60  # characters of a value on a terminal
@@ -78,4 +78,4 @@ def _value(value: Any) -> str:
         return "(masked)"
     if isinstance(value, dict) and value.keys() == {"beginning", "length", "sha256"}:
         value = value["beginning"]
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), LONGEST_VALUE)
+    return printable(value if isinstance(value, str) else exact_json(value), LONGEST_VALUE)

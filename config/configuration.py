@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 import auditlog
-from auditlog import events
+from auditlog import describing, events
 from auditlog.models import Record
 from config.database.locks import hold_until_commit
 
@@ -38,7 +38,7 @@ def recorded() -> dict[str, Any]:
     for record in Record.objects.filter(resource=RESOURCE, action="configure").order_by("id"):
         for name in record.old or {}:
             known.pop(name, None)
-        known |= record.new or {}
+        known |= describing.plain(record.new or {})  # 0.1 as it was said, which the decimal is not
     return known
 
 

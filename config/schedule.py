@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+import structlog
+from django.db import InterfaceError, OperationalError
+
+log = structlog.get_logger("gatehouse.worker")
 Work = TypeVar("Work", bound=Callable[[], object])
 _work: dict[Callable[[], object], None] = {}  # sets that keep the order
 _turns: dict[Callable[[], object], None] = {}
@@ -23,12 +27,20 @@ def every_turn(work: Work) -> Work:
 
 
 def run() -> None:
-    """Do all of the work of a minute, once."""
-    for work in _work:
-        work()
+    """Do all of the work of a minute, once. Raises only when the database is away."""
+    _do(_work)
 
 
 def take_turn() -> None:
-    """Do all of the work of a turn, once."""
-    for work in _turns:
-        work()
+    """Do all of the work of a turn, once. Raises only when the database is away."""
+    _do(_turns)
+
+
+def _do(works: Iterable[Callable[[], object]]) -> None:
+    for work in works:
+        try:
+            work()
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # what one cannot do must keep neither the others nor the jobs waiting
+            log.exception("schedule.failed", work=f"{work.__module__}.{work.__qualname__}")

@@ -253,9 +253,10 @@ CREATE FUNCTION auditlog_unannounced(application text) RETURNS jsonb LANGUAGE sq
     )
 $$;
 
-CREATE FUNCTION auditlog_record_event(
+-- With the rights of whoever calls it: for functions of ours.
+CREATE FUNCTION auditlog_insert_event(
     action text, resource text, object_id text, object_label text, old jsonb, new jsonb, personal jsonb
-) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     said public.auditlog_context;
     made bigint;
@@ -273,6 +274,17 @@ BEGIN
     RETURN made;
 END $$;
 
+CREATE FUNCTION auditlog_record_event(
+    action text, resource text, object_id text, object_label text, old jsonb, new jsonb, personal jsonb
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Whoever could say so could excuse a week that is missing.
+    IF resource = 'auditlog.record' AND action = 'purge' THEN
+        RAISE insufficient_privilege USING MESSAGE = 'a purge is recorded by the function that purges';
+    END IF;
+    RETURN public.auditlog_insert_event(action, resource, object_id, object_label, old, new, personal);
+END $$;
+
 CREATE FUNCTION auditlog_know_agent(agent bigint, agent_name text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO public.auditlog_agent SELECT agent, left(agent_name, 300)
@@ -281,7 +293,7 @@ $$;
 """
 
 DROP = """
-DROP FUNCTION auditlog_difference, auditlog_value, auditlog_unannounced, auditlog_know_agent, auditlog_record_event, auditlog_masked_json, auditlog_bounded, auditlog_fingerprint,
+DROP FUNCTION auditlog_difference, auditlog_value, auditlog_unannounced, auditlog_know_agent, auditlog_record_event, auditlog_insert_event, auditlog_masked_json, auditlog_bounded, auditlog_fingerprint,
     auditlog_make_partitions;
 DROP TABLE auditlog_record, auditlog_agent, auditlog_secret;
 DROP TYPE auditlog_context;

@@ -30,6 +30,10 @@ DECLARE
     closes CONSTANT timestamptz := opens + interval '1 week';
     name CONSTANT text := 'auditlog_record_' || to_char(opens, 'IYYY"w"IW');
 BEGIN
+    -- One that began on a Wednesday would stand in the way of all that are to come.
+    IF opens <> date_trunc('week', opens, 'UTC') OR opens NOT BETWEEN '2000-01-01' AND clock_timestamp() + interval '2 years' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'not the beginning of a week that can be wanted';
+    END IF;
     IF to_regclass('public.' || name) IS NOT NULL THEN
         RETURN false;
     END IF;

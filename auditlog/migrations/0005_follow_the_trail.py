@@ -46,11 +46,12 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 """
 
-# The fingerprint that the triggers make of a masked value, for what is masked in an event.
+# A fingerprint for what is masked in an event. Not the one that the triggers make of the same value: whoever may call
+# this could else try every PIN.
 FINGERPRINT = """
 CREATE FUNCTION auditlog_fingerprint_of(value text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT public.auditlog_fingerprint(value)
+    SELECT public.auditlog_fingerprint('event ' || value)
 $$;
 """
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from psycopg2 import sql
 
 OWNER_ALIAS = "direct"
@@ -55,7 +55,8 @@ def grant_runtime_rights(using: str) -> None:
         "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;"
         "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}"
     ).format(role=sql.Identifier(runtime))
-    with connections[using].cursor() as cursor:
+    # Whole or not at all: between the two the runtime role could rewrite the trail.
+    with transaction.atomic(using), connections[using].cursor() as cursor:
         cursor.execute(statement)
         _keep_trigger_functions(cursor, runtime)
         for app in apps.get_app_configs():

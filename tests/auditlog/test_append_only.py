@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 import pytest
 from django.db import (
@@ -16,13 +19,15 @@ from django.db import (
     transaction,
 )
 from django.test import Client, override_settings
+from psycopg2 import errorcodes
 from pytest_django.plugin import DjangoDbBlocker
 
 from auditlog import events
 from auditlog.models import Agent, Record
+from config.database import roles
 from config.database.roles import OWNER_ALIAS, as_owner
 from tests.auditlog.world import Trail, actor_of, as_ada, committed_world, visitor
-from tests.hostapp.models import Tag
+from tests.hostapp.models import Secretive, Tag
 
 REFUSED = "42501"  # insufficient_privilege
 FORGED = "INSERT INTO auditlog_record (origin, action, actor_kind, resource) VALUES ('save', 'delete', 'user', 'x')"
@@ -31,6 +36,12 @@ FORGED = "INSERT INTO auditlog_record (origin, action, actor_kind, resource) VAL
 def run(statement: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement)
+
+
+def rows(statement: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())
 
 
 def refusal(statement: str) -> str:
@@ -72,6 +83,9 @@ TAMPERING = [
     "SELECT key FROM auditlog_secret",
     "UPDATE auditlog_secret SET key = ''",
     "SELECT auditlog_fingerprint('1234')",  # else every PIN could be tried
+    """SELECT auditlog_record_event('purge', 'auditlog.record', '', '', NULL, '{{"before": "nonsense"}}', NULL)""",
+    "SELECT auditlog_insert_event('purge', 'auditlog.record', '', '', NULL, NULL, NULL)",
+    "SELECT auditlog_note('purge', 'auditlog.record', '', NULL)",
     "ALTER TABLE auditlog_record DISABLE TRIGGER ALL",
     "ALTER TABLE auditlog_record ADD COLUMN x integer",
     "ALTER TABLE auditlog_record ADD CHECK (false) NOT VALID",
@@ -146,6 +160,55 @@ def test_the_models_of_the_trail_are_read_only() -> None:
 
 
 # Tricks with functions that run with the owner's rights
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT auditlog_make_week(date_trunc('week', now(), 'UTC') + interval '30 weeks 2 days')",
+        "SELECT auditlog_make_week(date_trunc('week', now() + interval '3 years', 'UTC'))",
+        "SELECT auditlog_make_week('infinity')",
+        "SELECT auditlog_make_partitions(1000)",
+    ],
+)
+def test_nobody_can_put_a_week_in_the_way_of_those_to_come(statement: str) -> None:
+    assert refusal(statement) == errorcodes.INVALID_PARAMETER_VALUE
+
+
+@pytest.mark.django_db
+def test_no_fingerprint_that_one_can_ask_for_is_that_of_a_masked_value() -> None:
+    trail = Trail()
+    Secretive.objects.create(name="x", api_key="1234")
+    ((told,),) = rows("SELECT auditlog_fingerprint_of('1234')")
+    (entry,) = trail.entries()
+    recorded = (entry.new or {})["api_key"]
+    assert recorded.keys() == json.loads(told).keys()
+    assert recorded != json.loads(told)
+
+
+def test_rights_are_given_whole_or_not_at_all(world: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the rights to all tables and their end for the trail nobody may come in."""
+
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(roles, "_restrict", fail)
+    with as_owner(), pytest.raises(ZeroDivisionError):
+        roles.grant_runtime_rights(DEFAULT_DB_ALIAS)
+    assert refusal("SELECT key FROM auditlog_secret") == REFUSED
+
+
+def test_no_other_role_may_call_what_runs_with_the_owners_rights(world: None) -> None:
+    """With one role for all, nothing but the migration takes it from PUBLIC."""
+    callable_by_all = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'auditlog%' AND prosecdef AND proacl IS NULL"
+    keep = import_module("auditlog.migrations.0006_keep_functions_from_others").KEEP
+    with as_owner(), transaction.atomic():
+        run("CREATE FUNCTION public.auditlog_new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+        assert rows(callable_by_all) == [(1,)]
+        run(keep)
+        assert rows(callable_by_all) == [(0,)]
+        transaction.set_rollback(True)
 
 
 @pytest.mark.django_db

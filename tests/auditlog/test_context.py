@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -252,13 +252,26 @@ def test_a_browser_whose_first_write_was_rolled_back_is_known_after_the_next() -
     assert Agent.objects.get(id=last().agent or 0).name == request.META["HTTP_USER_AGENT"]
 
 
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_browser_is_not_known_before_a_record_needs_its_name(atomic: bool) -> None:
+    request = request_with()
+    request.META["HTTP_USER_AGENT"] = f"browser {uuid.uuid4()}"
+    known = Agent.objects.filter(name=request.META["HTTP_USER_AGENT"])
+    with in_context(Context(request=request)), transaction.atomic() if atomic else nullcontext():
+        UnauditedThing.objects.update(number=F("number") + 1)
+        execute("SELECT pg_advisory_xact_lock(1)")
+        assert not known.exists()
+        rename()
+        assert known.exists()
+
+
 @pytest.mark.parametrize(
     ("given", "recorded"),
     [
         ("0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"),
         ("01234567-89ab-cdef-0123-456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"),
         ("req-1", str(uuid.uuid5(uuid.NAMESPACE_OID, "req-1"))),
-        ("", str(uuid.uuid5(uuid.NAMESPACE_OID, ""))),
+        ("", "None"),
     ],
 )
 def test_an_id_of_any_shape_finds_the_request(given: str, recorded: str) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
 from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
@@ -332,6 +333,18 @@ def test_a_page_costs_one_query_for_each_model_however_long_it_is() -> None:
         return len(asked)
 
     assert cost(1) == cost(10) == 2
+
+
+def test_names_that_hold_other_names_cost_no_more_queries() -> None:
+    def cost(count: int) -> int:
+        group = Group.objects.create(name=f"group {count}")
+        group.permissions.add(*Permission.objects.all()[:count])
+        page = reading.newest(reading.of_object("auth.group", str(group.pk)))
+        with CaptureQueriesContext(connection) as asked:
+            describe(page.records)
+        return len(asked)
+
+    assert cost(1) == cost(10)
 
 
 def test_what_is_left_of_a_model_that_is_gone_is_shown_as_it_is() -> None:

@@ -141,6 +141,22 @@ def test_filters_choose_by_each_property(database: Database) -> None:
     assert count(*of_group, "--request=1") == 0
 
 
+def test_numbers_with_a_point_are_shown(database: Database) -> None:
+    database.rows(
+        """SELECT set_config('auditlog.context', '{"actor_kind": "command"}', true),
+            auditlog_record_event('weighed', 'scale', NULL, NULL, NULL, '{"grams": 0.10, "all": [1.5]}', NULL)"""
+    )
+    chosen = ("--from-start", "--once", "--action=weighed")
+    assert "grams: 0.10" in watch(database, *chosen).stdout
+    assert '"new": {"all": [1.5], "grams": 0.10}' in watch(database, "--json", *chosen).stdout
+
+
+def test_json_cannot_steer_the_terminal_either(database: Database) -> None:
+    database.rows(ADD, "letter \x9b \u202e")
+    found = watch(database, "--from-start", "--once", "--json", "--resource=auth.group").stdout
+    assert r"letter \u009b \u202e" in found
+
+
 def test_nonsense_is_refused(database: Database) -> None:
     for arguments in (["--since=yesterday"], ["--since=2026-13-41"], ["--interval=0"], ["--since=1h", "--from-start"]):
         refused = watch(database, "--once", *arguments)

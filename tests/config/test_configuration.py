@@ -58,6 +58,15 @@ def test_a_change_is_recorded_with_old_and_new_and_nothing_else(variables: dict[
     assert recorded() == effective()
 
 
+def test_a_number_with_a_point_is_no_change_at_every_start(variables: dict[str, Any]) -> None:
+    variables["DATABASE_DEADLINE"] = 0.1
+    record_changes()
+    assert record_changes() == set()
+    variables["DATABASE_DEADLINE"] = 0.3
+    assert record_changes() == {"DATABASE_DEADLINE"}
+    assert str(last().old) == "{'DATABASE_DEADLINE': Decimal('0.1')}"
+
+
 def test_secrets_are_fingerprints_by_which_a_change_shows(variables: dict[str, Any]) -> None:
     variables["EMAIL_URL"] = "smtp+tls://user:hush-hush@mail.example.com:587"
     variables["DATABASE_URL"] = "postgresql://app:hush-hush@db.example.com/gatehouse"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError, ProgrammingError
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
+from structlog.testing import capture_logs
 
 from accounts import jobs
 from auditlog import delivering
@@ -94,6 +97,35 @@ def test_a_long_queue_keeps_nothing_waiting_that_has_its_turn(monkeypatch: pytes
         found.claim(worker.worker_id)
         worker.run_task(found)
         assert done == ["turn"] * count
+
+
+@pytest.mark.parametrize(("works_of", "run"), [("_work", schedule.run), ("_turns", schedule.take_turn)])
+def test_what_one_cannot_do_keeps_nobody_else_waiting(
+    works_of: str, run: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise ProgrammingError
+
+    done: list[str] = []
+    works: dict[Any, None] = {fails: None, lambda: done.append("the rest"): None}
+    monkeypatch.setattr(schedule, works_of, works)
+    with capture_logs() as lines:
+        run()
+    assert done == ["the rest"]
+    (line,) = lines
+    assert line["event"] == "schedule.failed"
+    assert line["work"].endswith("fails")
+
+
+def test_an_absent_database_ends_the_schedule_of_this_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    def finds_none() -> None:
+        raise OperationalError
+
+    done: list[str] = []
+    monkeypatch.setattr(schedule, "_work", {finds_none: None, lambda: done.append("the rest"): None})
+    with pytest.raises(OperationalError):
+        schedule.run()
+    assert not done
 
 
 def test_every_turn_the_worker_tells_of_new_records() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -26,6 +25,7 @@ from django.utils.dateparse import parse_datetime
 
 from auditlog import following
 from auditlog.context import request_uuid
+from auditlog.exporting import exact_json
 from auditlog.following import Cursor, NoCursor
 from auditlog.models import Record
 from auditlog.showing import as_facts, as_line
@@ -108,7 +108,9 @@ class Command(BaseCommand):
         records, reached = following.read(cursor, MOST, where)
         self.printing = True
         for record in records:
-            self.stdout.write(json.dumps(as_facts(record)) if self.options["json"] else as_line(record))
+            self.stdout.write(
+                exact_json(as_facts(record), ensure_ascii=True) if self.options["json"] else as_line(record)
+            )
         self.stdout.flush()
         if records or self.options["once"] or time.monotonic() - self.kept_at > KEPT_FRESH:
             self._keep(reached)

@@ -181,6 +181,19 @@ def test_a_week_that_goes_without_a_purge_is_missed(weeks: Trail) -> None:
     assert (finding.fault, finding.week) == ("week_missing", monday(-12))
 
 
+def test_a_purge_that_the_database_cannot_have_done_excuses_no_missing_week(weeks: Trail) -> None:
+    put(weeks, monday(-2))
+    sealing.seal()
+    weeks.tamper(f"DROP TABLE {name_of(monday(-2))}")
+    weeks.tamper(f"UPDATE auditlog_seal SET ids = NULL, prefixes = NULL, salts = NULL WHERE week = '{monday(-2)}'")
+    weeks.tamper(
+        "INSERT INTO auditlog_record (transaction, epoch, origin, action, actor_kind, resource, new)"
+        " SELECT pg_current_xact_id()::text::bigint, auditlog_epoch(), 'event', 'purge', 'command', 'auditlog.record',"
+        f" jsonb_build_object('before', '{monday():%Y-%m-%dT%H:%M:%SZ}')"
+    )
+    assert [fault for fault, _record in weeks.faults()] == ["week_missing"]
+
+
 def test_nothing_to_purge_leaves_no_record(trail: Trail) -> None:
     assert partitions.purge(monday(-40)) == []
     assert not Record.objects.filter(action="purge").exists()

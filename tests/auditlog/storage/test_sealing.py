@@ -8,11 +8,11 @@ from threading import Barrier
 
 import psycopg2
 import pytest
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, transaction
 from pytest_django.fixtures import Settings
 
 import auditlog
-from auditlog import Actor, sealing, verifying
+from auditlog import Actor, leaves, sealing, verifying
 from auditlog.models import Record, Seal
 from tests.auditlog.storage.conftest import Trail
 from tests.config.conftest import Lines, log_lines
@@ -278,6 +278,22 @@ def test_verification_can_be_interrupted_in_the_middle_of_reading(
             trail.verify()
     assert trail.verify().ok
     assert psycopg2.extensions.get_wait_callback() is not None
+
+
+def test_a_fault_of_the_database_while_reading_is_told_as_one(trail: Trail) -> None:
+    """The worker waits for the database then; any other error would end it."""
+    trail.record("one")
+
+    @transaction.atomic
+    def read() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '10ms'")
+        leaves.read("true", b"", leaves.fresh_salts(), DEFAULT_DB_ALIAS)
+
+    with trail.another() as busy:
+        busy.execute("LOCK TABLE auditlog_record_default")
+        with pytest.raises(OperationalError):
+            read()
 
 
 def test_two_records_with_one_id_are_not_sealed_over(trail: Trail) -> None:
