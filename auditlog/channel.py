@@ -109,8 +109,9 @@ class Channel:
         text = spoken.text(self._origin(table))
         prefix = b"" if text == self.sent else cursor.mogrify(_SEND, [text])
         self.sent = text
-        if (agent := spoken.agent) and (number := context.agent_id(agent)) not in _known_agents and _records(statement):
-            prefix += cursor.mogrify(_KNOW_AGENT, [number, agent])
+        number = spoken.agent_number
+        if number is not None and number not in _known_agents and _records(statement):
+            prefix += cursor.mogrify(_KNOW_AGENT, [number, spoken.agent])
             if self.connection.in_atomic_block:  # else its name travels with every write until one is in a transaction
                 self.connection.on_commit(partial(_known, number), robust=True)
         return prefix

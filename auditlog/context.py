@@ -88,25 +88,29 @@ class Context:
             "on_behalf_id": _storable(behalf.id or "", LONGEST_LABEL),
             "on_behalf_label": _storable(behalf.label or "", LONGEST_LABEL),
             "reason": _storable(self.reason, LONGEST_REASON),
-            **(_from_where(self.request) if self.request is not None else {}),
+            **self._from_where(),
         }
         return {name: value for name, value in facts.items() if value}
+
+    def _from_where(self) -> dict[str, Any]:
+        if self.request is None:
+            return {}
+        request_id = getattr(self.request, "request_id", "")  # without one, no two requests must look like one
+        return {
+            "address": import_string(settings.AUDITLOG_CLIENT_ADDRESS)(self.request),
+            "agent": self.agent_number,
+            "request": str(request_uuid(request_id)) if request_id else None,
+        }
 
     @cached_property
     def agent(self) -> str:
         """The name that the browser gives itself, bounded."""
         return _storable(self.request.headers.get("User-Agent", ""), LONGEST_AGENT) if self.request is not None else ""
 
-
-def _from_where(request: HttpRequest) -> dict[str, Any]:
-    address = import_string(settings.AUDITLOG_CLIENT_ADDRESS)(request)
-    agent = _storable(request.headers.get("User-Agent", ""), LONGEST_AGENT)
-    request_id = getattr(request, "request_id", "")  # without one, no two requests must look like one
-    return {
-        "address": address,
-        "agent": agent_id(agent) if agent else None,
-        "request": str(request_uuid(request_id)) if request_id else None,
-    }
+    @cached_property
+    def agent_number(self) -> int | None:
+        """By which records know that name; None when there is none."""
+        return agent_id(self.agent) if self.agent else None
 
 
 def agent_id(agent: str) -> int:

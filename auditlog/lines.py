@@ -53,7 +53,8 @@ def line_of(record: Record) -> tuple[str, dict[str, Any]]:
 
 def _facts(record: Record) -> dict[str, Any]:
     if record.origin == Record.Origin.EVENT:
-        return dict(record.new or {})
+        # What a line calls its event is taken.
+        return {"event_" if name == "event" else name: value for name, value in (record.new or {}).items()}
     audited = registry.of_resource(record.resource)
     declared = audited.line(record) if audited and audited.line else {}
     quiet = audited.quiet if audited else frozenset()

@@ -130,6 +130,11 @@ def test_an_event_is_a_line_with_its_facts() -> None:
     }
 
 
+def test_an_event_that_speaks_of_events_is_a_line_too() -> None:
+    (line,) = lines_of(lambda: auditlog.record("planned", "party", new={"event": "dinner"}))
+    assert (line["event"], line["event_"]) == ("party.planned", "dinner")
+
+
 def test_logins_and_failures_are_told_at_once_and_not_again() -> None:
     user = UserFactory.create(username="owner")
 

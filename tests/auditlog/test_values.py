@@ -224,6 +224,10 @@ def test_a_letter_that_the_collation_takes_for_another_is_a_change() -> None:
         except NotSupportedError:
             transaction.set_rollback(True)
             pytest.skip("this PostgreSQL was built without ICU, and has no such collations")
+        # Before PostgreSQL 18 no index for LIKE stands on such a column.
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'hostapp_tag' AND indexname LIKE '%like'")
+        ((for_like,),) = cursor.fetchall()
+        cursor.execute(f'DROP INDEX "{for_like}"')
         cursor.execute("ALTER TABLE hostapp_tag ALTER name TYPE varchar(50) COLLATE public.anycase")
         trail = Trail()
         cursor.execute("UPDATE hostapp_tag SET name = 'RED' WHERE name = 'red'")
