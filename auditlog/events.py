@@ -34,6 +34,7 @@ def record(
 ) -> None:
     """Record that `action` happened to `resource`, an object or a name of one's own, in the current transaction.
 
+    Raises ProgrammingError for the name of a change of rows (`Record.Action`), which triggers alone record.
     Values are what JSON can hold, dates and decimals; those that bear the name of a secret are masked, unless `clear`
     says that it is none. `personal` is what can be erased when the person asks for it, as ``new``.
     """

@@ -282,6 +282,10 @@ BEGIN
     IF resource = 'auditlog.record' AND action = 'purge' THEN
         RAISE insufficient_privilege USING MESSAGE = 'a purge is recorded by the function that purges';
     END IF;
+    -- Or it would count as what became of a row, when the row is looked up as it was or put back.
+    IF action IN ('create', 'update', 'delete', 'add', 'remove', 'truncate') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'changes of rows are recorded by triggers alone';
+    END IF;
     RETURN public.auditlog_insert_event(action, resource, object_id, object_label, old, new, personal);
 END $$;
 

@@ -62,8 +62,14 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('auditlog seals', 0));
     SELECT * INTO last FROM public.auditlog_seal s ORDER BY s.id DESC LIMIT 1;
-    IF seal.id <> coalesce(last.id, 0) + 1 OR digest_before <> coalesce(last.digest, digest_before) THEN
+    IF seal.id <> coalesce(last.id, 0) + 1 OR digest_before IS DISTINCT FROM coalesce(last.digest, digest_before, '') THEN
         RAISE serialization_failure USING MESSAGE = 'a seal follows the last one, and no other';
+    END IF;
+    -- What a seal claims to cover is never sealed again.
+    IF NOT EXISTS (
+        SELECT FROM public.auditlog_horizons() h WHERE h.epoch = seal.epoch AND seal.to_transaction <= h.transaction
+    ) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'a seal covers transactions that are over, and no other';
     END IF;
     INSERT INTO public.auditlog_seal SELECT seal.*;
 END $$;

@@ -84,6 +84,7 @@ TAMPERING = [
     "UPDATE auditlog_secret SET key = ''",
     "SELECT auditlog_fingerprint('1234')",  # else every PIN could be tried
     """SELECT auditlog_record_event('purge', 'auditlog.record', '', '', NULL, '{{"before": "nonsense"}}', NULL)""",
+    "SELECT auditlog_record_event('update', 'hostapp.tag', '1', 'red', NULL, '{{\"name\": \"blue\"}}', NULL)",
     "SELECT auditlog_insert_event('purge', 'auditlog.record', '', '', NULL, NULL, NULL)",
     "SELECT auditlog_note('purge', 'auditlog.record', '', NULL)",
     "ALTER TABLE auditlog_record DISABLE TRIGGER ALL",

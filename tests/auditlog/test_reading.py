@@ -222,16 +222,23 @@ def test_what_was_never_recorded_is_not_known() -> None:
     assert reading.state_at("hostapp.thing", "0", timezone.now()).exists is None
 
 
+def empty(tables: str) -> None:
+    with as_owner(), connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {tables} CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_table_that_was_emptied_holds_nothing_any_more() -> None:
     tag = Tag.objects.create(name="red")
-    record("truncate", "hostapp.tag", old={"rows": 1})
+    empty("hostapp_tag, hostapp_thing_tags, hostapp_part")
     assert reading.state_at("hostapp.tag", str(tag.pk), now()).exists is False
 
 
+@pytest.mark.django_db(transaction=True)
 def test_links_that_were_all_cut_at_once_are_gone() -> None:
     thing = Thing.objects.create(name="one")
     thing.tags.add(Tag.objects.create(name="red"))
-    record("truncate", "hostapp.thing", old={"tags": 1})
+    empty("hostapp_thing_tags")
     assert reading.state_at("hostapp.thing", str(thing.pk), now()).related == {"tags": []}
 
 

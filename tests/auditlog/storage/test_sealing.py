@@ -325,6 +325,19 @@ def test_the_application_cannot_seal_beside_the_chain(trail: Trail) -> None:
         cursor.execute(copy)
 
 
+def test_the_application_cannot_seal_what_is_still_to_come(trail: Trail) -> None:
+    trail.sealed("one")
+    ahead = "SELECT auditlog_add_seal(ROW(s.id + 1, {})::auditlog_seal, s.digest) FROM auditlog_seal s ORDER BY s.id DESC LIMIT 1"
+    columns = [field.column for field in Seal._meta.concrete_fields][1:]
+    later = ", ".join("9223372036854775807" if name == "to_transaction" else f"s.{name}" for name in columns)
+    with trail.another("gatehouse_app") as cursor:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="transactions that are over"):
+            cursor.execute(ahead.format(later))
+        cursor.connection.rollback()
+        with pytest.raises(psycopg2.errors.SerializationFailure):
+            cursor.execute("SELECT auditlog_add_seal(s, NULL) FROM auditlog_seal s")
+
+
 def test_sealing_asks_nothing_more_when_there_are_more_records(trail: Trail) -> None:
     from django.test.utils import CaptureQueriesContext
 
