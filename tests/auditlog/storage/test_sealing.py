@@ -327,7 +327,10 @@ def test_the_application_cannot_seal_beside_the_chain(trail: Trail) -> None:
 
 def test_the_application_cannot_seal_what_is_still_to_come(trail: Trail) -> None:
     trail.sealed("one")
-    ahead = "SELECT auditlog_add_seal(ROW(s.id + 1, {})::auditlog_seal, s.digest) FROM auditlog_seal s ORDER BY s.id DESC LIMIT 1"
+    ahead = """
+        SELECT auditlog_add_seal(ROW(s.id + 1, {})::auditlog_seal, s.digest)
+        FROM auditlog_seal s ORDER BY s.id DESC LIMIT 1
+    """
     columns = [field.column for field in Seal._meta.concrete_fields][1:]
     later = ", ".join("9223372036854775807" if name == "to_transaction" else f"s.{name}" for name in columns)
     with trail.another("gatehouse_app") as cursor:
