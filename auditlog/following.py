@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import BooleanField, Q
@@ -32,10 +33,14 @@ class NoCursor(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Horizon:
-    """A moment of the database, as ``auditlog_horizon()`` tells it; see migration 0005."""
+    """A moment of the database, as ``auditlog_horizon()`` tells it; see migration 0005.
+
+    `newer`: the open transactions that are newer than all that had ended, which a snapshot does not list.
+    """
 
     epoch: int
     snapshot: str
+    newer: list[int]
     last: int
     at: datetime
     session: int
@@ -43,7 +48,7 @@ class Horizon:
     @property
     def open(self) -> list[int]:
         """The transactions that were not settled, without those that had not begun."""
-        return [int(number) for number in self.snapshot.split(":")[2].split(",") if number]
+        return [int(number) for number in self.snapshot.split(":")[2].split(",") if number] + self.newer
 
     def settles_no_more_than(self, other: Horizon) -> bool:
         # In another session the same numbers may mean something else: a crash takes some back, to use them again.
@@ -81,15 +86,17 @@ class Cursor:
             raise NoCursor("this is no cursor of the audit trail") from error
 
 
-def _horizon(facts: dict[str, str]) -> Horizon:
+def _horizon(facts: dict[str, Any]) -> Horizon:
     horizon = Horizon(
         epoch=int(facts["epoch"]),
         snapshot=str(facts["snapshot"]),
+        newer=[int(number) for number in facts["newer"]],
         last=int(facts["last"]),
         at=_time(facts["at"]),
         session=int(facts["session"]),
     )
-    if len(horizon.open) > len(horizon.snapshot):  # reads it: raises unless it has the form of a snapshot
+    # Reads it, which raises unless it has the form of a snapshot.
+    if len(horizon.open) > len(horizon.snapshot) + len(horizon.newer):
         raise ValueError
     return horizon
 
@@ -100,7 +107,7 @@ def _time(text: str) -> datetime:
 
 def from_start(since: datetime = BEFORE_ALL) -> Cursor:
     """Return a cursor before every record, or before every one that is not older than `since` by a day or more."""
-    return Cursor(seen=Horizon(epoch=0, snapshot="1:1:", last=0, at=since, session=0))
+    return Cursor(seen=Horizon(epoch=0, snapshot="1:1:", newer=[], last=0, at=since, session=0))
 
 
 def from_now(using: str = DEFAULT_DB_ALIAS) -> Cursor:
@@ -148,9 +155,9 @@ def drain(
 def horizon(using: str = DEFAULT_DB_ALIAS) -> Horizon:
     """Ask the database where it stands."""
     with connections[using].cursor() as cursor:
-        cursor.execute("SELECT epoch, snapshot, last, at, session FROM auditlog_horizon()")
-        epoch, snapshot, last, at, session = cursor.fetchone()
-    return Horizon(epoch=epoch, snapshot=snapshot, last=last, at=at, session=session)
+        cursor.execute("SELECT epoch, snapshot, newer, last, at, session FROM auditlog_horizon()")
+        epoch, snapshot, newer, last, at, session = cursor.fetchone()
+    return Horizon(epoch=epoch, snapshot=snapshot, newer=newer, last=last, at=at, session=session)
 
 
 def _arrived(cursor: Cursor, until: Horizon) -> Cursor:

@@ -3,10 +3,16 @@ from django.db import migrations
 # What a follower must know before it looks at the records: everything that is visible in `snapshot` is settled, and
 # whatever is not has an id above `last`, unless its transaction is one of those open in `snapshot`. So `last` has to
 # be read before the snapshot is taken: plpgsql takes one for each statement, but only when the transaction reads
-# what is committed.
+# what is committed. A snapshot does not list those that are newer than all that have ended (`xmax`); but each of them
+# holds a lock on its own number before it draws an id.
 HORIZON = """
-CREATE FUNCTION auditlog_horizon(OUT epoch smallint, OUT snapshot text, OUT last bigint, OUT at timestamptz, OUT session bigint)
+CREATE FUNCTION auditlog_horizon(
+    OUT epoch smallint, OUT snapshot text, OUT newer bigint[], OUT last bigint, OUT at timestamptz, OUT session bigint
+)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked bigint[];
+    xmax bigint;
 BEGIN
     IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
         RAISE invalid_transaction_state USING MESSAGE = 'the audit trail can only be followed at READ COMMITTED';
@@ -17,7 +23,14 @@ BEGIN
     epoch := public.auditlog_epoch();
     session := pg_backend_pid();
     SELECT coalesce(pg_sequence_last_value('public.auditlog_record_id_seq'), 0) INTO last;
+    SELECT array_agg(l.transactionid::text::bigint) INTO locked FROM pg_locks l
+        WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted;
     SELECT pg_current_snapshot()::text, clock_timestamp() INTO snapshot, at;
+    xmax := pg_snapshot_xmax(snapshot::pg_snapshot)::text::bigint;
+    -- A lock tells the lower 32 bits of a number.
+    SELECT coalesce(array_agg(xmax + n.ahead ORDER BY n.ahead), '{}') INTO newer
+        FROM (SELECT (number - xmax % 4294967296 + 4294967296) % 4294967296 AS ahead FROM unnest(locked) number) n
+        WHERE n.ahead < 2147483648;
 END $$;
 """
 

@@ -232,6 +232,19 @@ def test_it_refuses_a_transaction_with_a_frozen_view() -> None:
         transaction.set_rollback(True)
 
 
+def test_a_transaction_newer_than_all_that_ended_is_followed_from_its_beginning() -> None:
+    """No snapshot lists it, and it has drawn more ids than any margin forgives."""
+    early = [f"early {number:03}" for number in range(100)]
+    before = from_now()
+    with open_transaction("older") as commit_older, open_transaction(*early) as commit_newer:
+        commit_older()
+        found, cursor = all_of(before)
+        assert found == ["older"]
+        commit_newer()
+        found, _cursor = all_of(Cursor.from_text(str(cursor)))
+    assert found == early
+
+
 class Writer(threading.Thread):
     """Commits and rolls back groups as chance has it."""
 
