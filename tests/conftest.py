@@ -56,11 +56,16 @@ def django_db_setup(
     """Make the test database as the owner; tests then run with the rights of the runtime role."""
     from django.test.utils import setup_databases, teardown_databases
 
+    from auditlog import channel
     from config.database.roles import as_owner
 
     with django_db_blocker.unblock():
         with as_owner():
             made = setup_databases(verbosity=0, interactive=False)
         yield
+        # A thread that outlives its test (an async view's is one) keeps its connection, and the database with it.
+        for wrapper in list(channel._channels):
+            if wrapper.connection is not None:
+                wrapper.connection.close()
         with as_owner():
             teardown_databases(made, verbosity=0)
