@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from auditlog.describing import visible
 from auditlog.exporting import exact_json
 from auditlog.models import Record
 
 LONGEST_VALUE = 60  # characters of a value on a terminal
-# C0, DEL and C1 controls, line and paragraph separators, bidirectional overrides and lone surrogates: what could
-# move the cursor of a terminal, or make a line look like another.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str, longest: int) -> str:
-    """Return `text` on one line, at most `longest` characters, with control characters as ``\\xNN``."""
-    if len(text) > longest:
-        text = text[:longest] + "…"
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def as_facts(record: Record) -> dict[str, Any]:
@@ -56,12 +46,12 @@ def as_line(record: Record) -> str:
         who += f" for {_name(record.on_behalf_label, record.on_behalf_id)}"
     parts = [f"{record.at:%Y-%m-%d %H:%M:%S}", what.rstrip(), f"by {who}", _change(record)]
     if record.reason:
-        parts.append(f"[{printable(record.reason, LONGEST_VALUE)}]")
+        parts.append(f"[{visible(record.reason, LONGEST_VALUE)}]")
     return "  ".join(part for part in parts if part)
 
 
 def _name(label: str | None, identity: str | None) -> str:
-    return printable(label or identity or "", LONGEST_VALUE)
+    return visible(label or identity or "", LONGEST_VALUE)
 
 
 def _change(record: Record) -> str:
@@ -69,7 +59,7 @@ def _change(record: Record) -> str:
     changes = []
     for name in {**old, **new}:
         values = [_value(side[name]) for side in (old, new) if name in side]
-        changes.append(f"{printable(name, LONGEST_VALUE)}: {' → '.join(values)}")
+        changes.append(f"{visible(name, LONGEST_VALUE)}: {' → '.join(values)}")
     return ", ".join(changes)
 
 
@@ -78,4 +68,4 @@ def _value(value: Any) -> str:
         return "(masked)"
     if isinstance(value, dict) and value.keys() == {"beginning", "length", "sha256"}:
         value = value["beginning"]
-    return printable(value if isinstance(value, str) else exact_json(value), LONGEST_VALUE)
+    return visible(value if isinstance(value, str) else exact_json(value), LONGEST_VALUE)
