@@ -1,0 +1,98 @@
+"""What the health pages remember. None of it is audited: it is about the machine, and there is a row a minute."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from healthcheck.results import Status
+
+_STATUSES = [(Status.PASS.value, _("pass")), (Status.WARN.value, _("warn")), (Status.FAIL.value, _("fail"))]
+
+
+class Reading(models.Model):
+    """The last reading of a check, one row for each host where the check is about the host."""
+
+    check_name = models.CharField(_("check"), max_length=64)
+    host = models.CharField(_("host"), max_length=255, blank=True, help_text=_("Empty: of the whole site."))
+    status = models.CharField(_("status"), max_length=4, choices=_STATUSES)
+    code = models.CharField(_("code"), max_length=64)
+    value = models.FloatField(_("value"), null=True)
+    unit = models.CharField(_("unit"), max_length=16, blank=True)
+    milliseconds = models.FloatField(_("milliseconds"), help_text=_("How long the check took."))
+    at = models.DateTimeField(_("at"))
+
+    class Meta:
+        verbose_name = _("reading")
+        verbose_name_plural = _("readings")
+        default_permissions = ("view",)
+        permissions = [("view_health", "Can see the details of health pages")]
+        constraints = [models.UniqueConstraint(fields=["check_name", "host"], name="healthcheck_reading_of_check")]
+
+    def __str__(self) -> str:
+        return f"{self.check_name} {self.host}".rstrip()
+
+
+class Sample(models.Model):
+    """The state of the whole in one minute, seen by one process of all hosts."""
+
+    at = models.DateTimeField(_("at"), unique=True)
+    status = models.CharField(_("status"), max_length=4, choices=_STATUSES)
+    milliseconds = models.FloatField(_("response time"), null=True, help_text=_("Of the database, in milliseconds."))
+    codes = models.JSONField(_("codes"), default=dict, help_text=_("Of the checks that did not pass."))
+
+    class Meta:
+        verbose_name = _("sample")
+        verbose_name_plural = _("samples")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.status}"
+
+
+class ConnectionSample(models.Model):
+    """The sessions of the database server in one minute; `most` is how many it can have."""
+
+    at = models.DateTimeField(_("at"), unique=True)
+    active = models.PositiveIntegerField(_("active"))
+    idle = models.PositiveIntegerField(_("idle"))
+    idle_in_transaction = models.PositiveIntegerField(_("idle in a transaction"))
+    waiting = models.PositiveIntegerField(_("waiting for a lock"))
+    most = models.PositiveIntegerField(_("most"))
+
+    class Meta:
+        verbose_name = _("connection sample")
+        verbose_name_plural = _("connection samples")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.active + self.idle + self.idle_in_transaction}/{self.most}"
+
+
+class Incident(models.Model):
+    """The time in which a check did not pass, from its first reading until it passed again."""
+
+    check_name = models.CharField(_("check"), max_length=64)
+    host = models.CharField(_("host"), max_length=255, blank=True)
+    status = models.CharField(_("worst status"), max_length=4, choices=_STATUSES)
+    code = models.CharField(_("code"), max_length=64)
+    began_at = models.DateTimeField(_("began"))
+    ended_at = models.DateTimeField(_("ended"), null=True)
+
+    class Meta:
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["-began_at"], name="healthcheck_incident_began")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["check_name", "host"], condition=Q(ended_at=None), name="healthcheck_incident_open"
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(ended_at__gte=models.F("began_at")), name="healthcheck_incident_in_order"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.check_name} {self.code} {self.began_at:%Y-%m-%d %H:%M}"

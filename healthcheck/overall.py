@@ -1,0 +1,129 @@
+"""The state of the whole: what the probes ask, and the last reading of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from healthcheck import registry
+from healthcheck.ping import NoAnswer, Ping
+from healthcheck.readiness import CHECK_SECONDS, SHARED_SECONDS, readiness
+from healthcheck.readiness import Reading as Ready
+from healthcheck.results import Status, worst
+from healthcheck.shared import Shared
+
+# A check that has not been run for so many of its intervals is not known to pass. On a host, nobody misses it then.
+STALE_INTERVALS = 3
+_NEEDED = ("database", "migrations", "draining")  # what being ready needs, by the codes of readiness
+_READINGS = """
+SELECT check_name, host, status, code, value, unit, milliseconds, extract(epoch FROM clock_timestamp() - at)::float8
+FROM healthcheck_reading ORDER BY check_name, host LIMIT 1000
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The last reading of one check, with its age in seconds when the report was made; None: never run."""
+
+    name: str
+    status: Status
+    code: str
+    age: float | None
+    host: str = ""
+    value: float | None = None
+    unit: str = ""
+    milliseconds: float | None = None
+
+    @property
+    def label(self) -> Any:
+        check = registry.checks().get(self.name)
+        return check.label if check else self.name
+
+
+@dataclass(frozen=True)
+class Report:
+    """`taken` is of the monotonic clock; `known` whether the other checks' readings could be read."""
+
+    ready: Ready
+    findings: tuple[Finding, ...]
+    known: bool
+    time: datetime
+    taken: float
+
+    @property
+    def status(self) -> Status:
+        """FAIL when the site is not ready; whatever else is wrong is a warning."""
+        if not self.ready.passed:
+            return Status.FAIL
+        return Status.PASS if worst(finding.status for finding in self.findings) is Status.PASS else Status.WARN
+
+    @property
+    def age(self) -> float:
+        return monotonic() - self.taken
+
+    def of(self, name: str) -> tuple[Finding, ...]:
+        """Return the findings of one check, on each host that it is about."""
+        return tuple(finding for finding in self.findings if finding.name == name)
+
+
+def _take(before: Report | None) -> Report:
+    ready = readiness.current()
+    last = before.findings if before else ()
+    aged = before.age if before else 0.0
+    rows = None if ready.code == "database" else _rows()
+    others = _grown_old(last, aged) if rows is None else _judged(rows)
+    findings = (*_needed(ready), *others)
+    return Report(ready, findings, rows is not None, datetime.now(UTC), monotonic())
+
+
+def _rows() -> list[tuple[Any, ...]] | None:
+    ping = Ping()
+    try:
+        return ping.ask(_READINGS, CHECK_SECONDS)
+    except NoAnswer:
+        return None
+    finally:
+        ping.close()  # asked seldom: a session kept for it would be one more for each process
+
+
+def _needed(ready: Ready) -> Iterator[Finding]:
+    for name in _NEEDED:
+        missed = ready.code == name
+        # Whoever cannot ask the database does not know of its migrations either; then only the first is told.
+        if name == "migrations" and ready.code == "database":
+            continue
+        yield Finding(name, Status.FAIL if missed else Status.PASS, _CODES[name] if missed else "ok", ready.age)
+
+
+_CODES = {"database": "no_answer", "migrations": "not_applied", "draining": "draining"}
+
+
+def _judged(rows: Iterable[tuple[Any, ...]]) -> Iterator[Finding]:
+    """Yield the last reading of each registered check; a stale one as a warning, one of a lost host not at all."""
+    found: dict[str, list[Finding]] = {}
+    for name, host, status, code, value, unit, milliseconds, age in rows:
+        found.setdefault(name, []).append(Finding(name, Status(status), code, age, host, value, unit, milliseconds))
+    for check in registry.checks().values():
+        fresh = [each for each in found.get(check.name, []) if not _is_stale(each, check)]
+        if fresh:
+            yield from fresh
+        else:
+            age = min((each.age or 0.0 for each in found.get(check.name, [])), default=None)
+            yield Finding(check.name, Status.WARN, "not_run", age)
+
+
+def _is_stale(finding: Finding, check: registry.Check) -> bool:
+    return (finding.age or 0.0) > max(check.every * STALE_INTERVALS, timedelta(minutes=2).total_seconds())
+
+
+def _grown_old(findings: Iterable[Finding], seconds: float) -> Iterator[Finding]:
+    """Yield the readings known before, older by `seconds`: what cannot be read again is shown with its age."""
+    for finding in findings:
+        if finding.name not in _NEEDED:
+            yield replace(finding, age=None if finding.age is None else finding.age + seconds)
+
+
+overall = Shared(_take, SHARED_SECONDS)
