@@ -181,6 +181,12 @@ AUDITLOG_SEAL_KEY_FALLBACKS = env.words("AUDITLOG_SEAL_KEY_FALLBACKS")
 env.require_random("AUDITLOG_SEAL_KEY", [AUDITLOG_SEAL_KEY] if AUDITLOG_SEAL_KEY else [])
 env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
 
+# --- Health ------------------------------------------------------------------------------------------
+# While this file is there, no process of the host is ready; `manage.py health drain` makes it.
+HEALTH_DRAIN_FILE = env.text("HEALTH_DRAIN_FILE") or str(BASE_DIR / ".draining")
+# Where `manage.py health serve` listens; 0: `manage.py serve` does not start it.
+HEALTH_PORT = env.integer("HEALTH_PORT", 0, low=0, high=65535)
+
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "login"
