@@ -186,6 +186,7 @@ env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
 HEALTH_DRAIN_FILE = env.text("HEALTH_DRAIN_FILE") or str(BASE_DIR / ".draining")
 # Where `manage.py health serve` listens; 0: `manage.py serve` does not start it.
 HEALTH_PORT = env.integer("HEALTH_PORT", 0, low=0, high=65535)
+HEALTH_BIND = env.text("HEALTH_BIND") or BIND
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

@@ -16,7 +16,7 @@ from healthcheck.readiness import readiness
 
 ALLOWED = "GET, HEAD, OPTIONS"
 Headers = list[tuple[str, str]]
-_HEADERS: Headers = [
+HEADERS: Headers = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -56,11 +56,11 @@ def answer(method: str, path: str, scheme: str, meta: Mapping[str, Any]) -> Answ
 
 def _json(status: HTTPStatus, body: str, *extra: tuple[str, str]) -> Answer:
     content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    return Answer(status, [*_HEADERS, *content, *extra], body.encode("ascii"))
+    return Answer(status, [*HEADERS, *content, *extra], body.encode("ascii"))
 
 
-_OPTIONS = Answer(HTTPStatus.NO_CONTENT, [*_HEADERS, ("Allow", ALLOWED)])
-_NOT_ALLOWED = Answer(HTTPStatus.METHOD_NOT_ALLOWED, [*_HEADERS, ("Allow", ALLOWED), ("Content-Length", "0")])
+_OPTIONS = Answer(HTTPStatus.NO_CONTENT, [*HEADERS, ("Allow", ALLOWED)])
+_NOT_ALLOWED = Answer(HTTPStatus.METHOD_NOT_ALLOWED, [*HEADERS, ("Allow", ALLOWED), ("Content-Length", "0")])
 _ALIVE = _json(HTTPStatus.OK, '{"status":"pass"}')
 
 
