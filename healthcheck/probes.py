@@ -5,15 +5,17 @@ No Host check, HTTPS redirect, login wall or broken session can turn a probe int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 
-from healthcheck.readiness import readiness
+from healthcheck.readiness import Reading, readiness
 
+PATHS = frozenset(f"/health/{name}{slash}" for name in ("live", "ready") for slash in ("", "/"))
 ALLOWED = "GET, HEAD, OPTIONS"
 Headers = list[tuple[str, str]]
 HEADERS: Headers = [
@@ -35,9 +37,15 @@ class Answer:
     def status_line(self) -> str:
         return f"{self.status.value} {self.status.phrase}"
 
+    def as_bytes(self, connection: str) -> bytes:
+        """The answer as HTTP/1.1 has it; `connection` is ``close`` or ``keep-alive``."""
+        about = [("Date", formatdate(usegmt=True)), ("Connection", connection)]
+        lines = [f"{name}: {value}\r\n" for name, value in (*about, *self.headers)]
+        return f"HTTP/1.1 {self.status_line}\r\n{''.join(lines)}\r\n".encode("latin-1") + self.body
+
 
 def is_probe(path: str) -> bool:
-    return path in _PROBES
+    return path in PATHS
 
 
 def answer(method: str, path: str, scheme: str, meta: Mapping[str, Any]) -> Answer:
@@ -48,10 +56,23 @@ def answer(method: str, path: str, scheme: str, meta: Mapping[str, Any]) -> Answ
     if method == "OPTIONS":
         found = _OPTIONS
     elif method in ("GET", "HEAD"):
-        found = _PROBES[path]()
+        found = _ready(readiness.current()) if _asks(path) else _ALIVE
     else:
         found = _NOT_ALLOWED
     return Answer(found.status, [*found.headers, *_hsts(scheme, meta)], b"" if method == "HEAD" else found.body)
+
+
+def known_answer(path: str, scheme: str, meta: Mapping[str, Any]) -> Answer | None:
+    """Return what `answer` would say to GET, when it is known without asking the database; else None."""
+    reading = readiness.known() if _asks(path) else None
+    if reading is None and _asks(path):
+        return None
+    found = _ALIVE if reading is None else _ready(reading)
+    return Answer(found.status, [*found.headers, *_hsts(scheme, meta)], found.body)
+
+
+def _asks(path: str) -> bool:
+    return "ready" in path
 
 
 def _json(status: HTTPStatus, body: str, *extra: tuple[str, str]) -> Answer:
@@ -64,21 +85,11 @@ _NOT_ALLOWED = Answer(HTTPStatus.METHOD_NOT_ALLOWED, [*HEADERS, ("Allow", ALLOWE
 _ALIVE = _json(HTTPStatus.OK, '{"status":"pass"}')
 
 
-def _live() -> Answer:
-    return _ALIVE
-
-
-def _ready() -> Answer:
-    reading = readiness.current()
+def _ready(reading: Reading) -> Answer:
     about = f'"time":"{reading.time:%Y-%m-%dT%H:%M:%SZ}","age":{reading.age:.1f}'
     if reading.passed:
         return _json(HTTPStatus.OK, f'{{"status":"pass",{about}}}')
     return _json(HTTPStatus.SERVICE_UNAVAILABLE, f'{{"status":"fail",{about}}}', ("Retry-After", "1"))
-
-
-_PROBES: dict[str, Callable[[], Answer]] = {
-    f"/health/{name}{slash}": probe for name, probe in (("live", _live), ("ready", _ready)) for slash in ("", "/")
-}
 
 
 def _hsts(scheme: str, meta: Mapping[str, Any]) -> Headers:

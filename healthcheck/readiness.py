@@ -56,13 +56,13 @@ class Readiness:
 
     def current(self) -> Reading:
         """Return the verdict within about CHECK_SECONDS; a drained host's is seen at once."""
-        reading = self.of_database()
-        if is_draining():
-            reading = replace(reading, code="draining", time=datetime.now(UTC), taken=monotonic())
-        if reading.code != self._last_code:
-            self._last_code = reading.code
-            log.info("readiness.changed", code=reading.code)
-        return reading
+        return self._judge(self.of_database())
+
+    def known(self) -> Reading | None:
+        """Return the verdict without asking anybody; None when it is time to ask."""
+        if self._is_open or monotonic() - self._asked >= SHARED_SECONDS:
+            return None
+        return self._judge(self._reading)
 
     def of_database(self) -> Reading:
         """Return the shared reading, as if the host were not drained."""
@@ -78,6 +78,14 @@ class Readiness:
         with self._lock:
             self._ping.close()
             self._is_open = False
+
+    def _judge(self, reading: Reading) -> Reading:
+        if is_draining():
+            reading = replace(reading, code="draining", time=datetime.now(UTC), taken=monotonic())
+        if reading.code != self._last_code:
+            self._last_code = reading.code
+            log.info("readiness.changed", code=reading.code)
+        return reading
 
     def _ask(self) -> float:
         """Ask the question; returns how long to wait for its answer while the last reading is good enough."""

@@ -85,19 +85,19 @@ class _Server:
         try:
             environ = _environ(head, address)
         except ValueError:
-            return _bytes(_refusal(HTTPStatus.BAD_REQUEST))
+            return _refusal(HTTPStatus.BAD_REQUEST)
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         run = asyncio.get_running_loop().run_in_executor
         if probes.is_probe(path):
-            return _bytes(await run(self._probes, probes.answer, method, path, "http", environ))
+            return (await run(self._probes, probes.answer, method, path, "http", environ)).as_bytes("close")
         if not path.startswith("/health/"):
-            return _bytes(_refusal(HTTPStatus.NOT_FOUND))
+            return _refusal(HTTPStatus.NOT_FOUND)
         if method not in ("GET", "HEAD", "OPTIONS"):
-            return _bytes(_refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", probes.ALLOWED)))
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", probes.ALLOWED))
         try:
             return await asyncio.wait_for(run(self._pages, self._page, environ), PAGE_SECONDS)
         except TimeoutError:
-            return _bytes(_refusal(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", "1")))
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", "1"))
 
     def _page(self, environ: dict[str, Any]) -> bytes:
         """Return what the site's own door answers."""
@@ -138,10 +138,5 @@ def _environ(head: bytes, address: str) -> dict[str, Any]:
     }
 
 
-def _refusal(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, [*probes.HEADERS, ("Content-Length", "0"), *headers])
-
-
-def _bytes(answer: Answer) -> bytes:
-    lines = [f"HTTP/1.1 {answer.status_line}", *(f"{name}: {value}" for name, value in answer.headers)]
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + answer.body
+def _refusal(status: HTTPStatus, *headers: tuple[str, str]) -> bytes:
+    return Answer(status, [*probes.HEADERS, ("Content-Length", "0"), *headers]).as_bytes("close")
