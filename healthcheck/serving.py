@@ -8,6 +8,7 @@ pages.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from wsgiref.handlers import SimpleHandler
 
 import structlog
 from django.core.servers.basehttp import get_internal_wsgi_application
+from gunicorn.systemd import sd_notify
 
 from healthcheck import probes, signals
 from healthcheck.probes import Answer
@@ -28,6 +30,7 @@ log = structlog.get_logger("healthcheck")
 CONNECTION_SECONDS = 4
 PAGE_SECONDS = 3
 GRACE_SECONDS = 2
+WATCHDOG_SECONDS = 2  # systemd's WatchdogSec= has to be a few times as long
 MOST_CONNECTIONS = 500
 LONGEST_HEAD = 8192  # bytes
 PAGES_AT_ONCE = 4
@@ -55,7 +58,11 @@ class _Server:
         server = await asyncio.start_server(self._meet, bind.strip("[]"), port, limit=LONGEST_HEAD)
         signals.serving.send(sender=serve)
         log.info("health.serving", port=port, bind=bind)
-        await ended.wait()
+        sd_notify("READY=1", log)
+        while not ended.is_set():
+            sd_notify("WATCHDOG=1", log)  # this loop turns
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), WATCHDOG_SECONDS)
         server.close()
         if self._conversations:
             await asyncio.wait(self._conversations, timeout=GRACE_SECONDS)

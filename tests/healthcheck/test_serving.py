@@ -153,6 +153,15 @@ def test_it_says_when_it_cannot_listen(server: Program, environment: dict[str, s
     assert "HEALTH_PORT" in done.stderr
 
 
+def test_systemd_is_told_that_it_listens_and_that_it_lives(environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "HEALTH_PORT": str(free_port())}
+        with Program(f"{ROOT}/manage.py", "health", "serve", environment=environment | told):
+            assert [systemd.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
 def test_it_ends_at_once_with_sigterm_and_with_its_parent(environment: dict[str, str]) -> None:
     port = str(free_port())
     with Program(f"{ROOT}/manage.py", "health", "serve", "--port", port, environment=environment) as program:
