@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -244,6 +245,14 @@ def test_sixteen_clients_of_a_page_are_told_within_three_seconds_while_the_site_
     assert {answer.status for answer in live} == {200}
     if site is sites["threads"]:  # with all of its threads at work; a synchronous worker has nobody else to answer
         assert max(answer.seconds for answer in live) < 0.5
+
+
+def test_clients_that_say_nothing_hold_no_thread(sites: dict[str, Site]) -> None:
+    site = sites["threads"]
+    with ExitStack() as clients:
+        for _ in range(4 * PROCESSES * THREADS):
+            clients.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=10))
+        assert max(profile(site).seconds for _ in range(8)) < 2
 
 
 @contextmanager

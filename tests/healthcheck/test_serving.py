@@ -107,7 +107,11 @@ def test_a_head_that_is_too_long_ends_the_connection(browser: Browser) -> None:
     assert browser.get("/health/live").status == 200
 
 
-def test_idle_and_slow_clients_cost_a_probe_nothing(browser: Browser) -> None:
+def open_files(server: Program) -> int:
+    return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+
+def test_idle_and_slow_clients_cost_a_probe_nothing(browser: Browser, server: Program) -> None:
     with ExitStack() as clients:
         for number in range(IDLE):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", browser.port), timeout=10))
@@ -116,12 +120,13 @@ def test_idle_and_slow_clients_cost_a_probe_nothing(browser: Browser) -> None:
         for _ in range(20):
             assert (browser.get("/health/live").status, browser.get("/health/ready").status) == (200, 200)
         assert browser.get("/health/live").seconds < 0.5
+        assert open_files(server) < 550
 
 
 def test_a_client_that_says_nothing_is_let_go(browser: Browser, server: Program) -> None:
     with socket.create_connection(("127.0.0.1", browser.port), timeout=10) as idle:
         assert idle.recv(1) == b""
-    wait_until(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) < 25, "nothing is left", seconds=5)
+    wait_until(lambda: open_files(server) < 25, "nothing is left", seconds=5)
 
 
 def test_drain_takes_the_host_out_and_off_brings_it_back(browser: Browser, environment: dict[str, str]) -> None:
