@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "auditlog.middleware.AuditMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
+    "healthcheck.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.WellFormedMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -180,6 +181,13 @@ AUDITLOG_SEAL_KEY = env.text("AUDITLOG_SEAL_KEY")
 AUDITLOG_SEAL_KEY_FALLBACKS = env.words("AUDITLOG_SEAL_KEY_FALLBACKS")
 env.require_random("AUDITLOG_SEAL_KEY", [AUDITLOG_SEAL_KEY] if AUDITLOG_SEAL_KEY else [])
 env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
+
+# --- Health ------------------------------------------------------------------------------------------
+# Bounds what health pages ask of the database in the name of whoever is signed in.
+HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
+HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
+HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
+HEALTH_COOKIE_NAME = f"{_prefix}health"
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
