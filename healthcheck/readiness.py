@@ -52,6 +52,11 @@ class Readiness:
                 self._reading = reading = self._take(previous=reading)
             return reading
 
+    def close(self) -> None:
+        """End the kept session; the next question begins a new one."""
+        with self._lock:
+            self._ping.close()
+
     def _take(self, previous: Reading | None) -> Reading:
         reading = Reading(self._code(), datetime.now(UTC), monotonic())
         if previous is None or previous.code != reading.code:
