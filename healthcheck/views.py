@@ -47,7 +47,7 @@ class Asked:
     @property
     def seconds_left(self) -> float:
         """No time at all when the database has just failed to answer: what needs it fails at once."""
-        if self.report.ready.code == "database":
+        if not self.report.known:
             return 0.0
         return max(0.0, ANSWER_SECONDS - (monotonic() - self._started))
 
