@@ -16,7 +16,7 @@ from config.database.locks import hold_until_commit
 
 RESOURCE = "configuration"
 # A password stands in the addresses of databases and mail servers.
-_LIKE_SECRETS = ("_KEY", "_KEYS", "_FALLBACKS", "_SECRET", "_TOKEN", "_DIGEST", "_URL")
+_LIKE_SECRETS = ("_KEY", "_KEYS", "_FALLBACKS", "_SECRET", "_TOKEN", "_DIGEST", "_DIGESTS", "_URL")
 _CLEAR = ("BASE_URL",)
 
 

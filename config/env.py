@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -67,6 +68,15 @@ class Environment:
 
     def words(self, name: str, default: str = "") -> list[str]:
         return self._read(name, [word.strip() for word in self.text(name, default).split(",") if word.strip()])
+
+    def digests(self, name: str) -> list[str]:
+        """Return SHA-256 digests in hexadecimal; the tokens themselves have no place in an environment."""
+        digests = [digest.lower() for digest in self.words(name)]
+        if any(not re.fullmatch("[0-9a-f]{64}", digest) for digest in digests):
+            self.fault(
+                f"{name}: must hold SHA-256 digests of 64 hexadecimal digits. `manage.py health token` makes one."
+            )
+        return digests
 
     def flag(self, name: str, *, default: bool) -> bool:
         value = self.text(name).lower()

@@ -56,8 +56,9 @@ class RequestIdMiddleware:
     def _log(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
         match = request.resolver_match
         is_static = match is None and request.path.startswith(settings.STATIC_URL)
+        is_probe = match is not None and match.app_name == "healthcheck" and request.method != "POST"
         log.log(
-            logging.DEBUG if is_static else logging.INFO,
+            logging.DEBUG if is_static or is_probe else logging.INFO,
             "request",
             method=request.method,
             # The route, not the address: addresses carry tokens and a stranger's text.

@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "auditlog.middleware.AuditMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
+    "healthcheck.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.WellFormedMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -187,6 +188,11 @@ HEALTH_DRAIN_FILE = env.text("HEALTH_DRAIN_FILE") or str(BASE_DIR / ".draining")
 # Where `manage.py health serve` listens; 0: `manage.py serve` does not start it.
 HEALTH_PORT = env.integer("HEALTH_PORT", 0, low=0, high=65535)
 HEALTH_BIND = env.text("HEALTH_BIND") or BIND
+# Bounds what health pages ask of the database in the name of whoever is signed in.
+HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
+HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
+HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
+HEALTH_COOKIE_NAME = f"{_prefix}health"
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

@@ -11,6 +11,7 @@ urlpatterns = [
     path("", home, name="home"),
     path("accounts/", include("accounts.urls")),
     path("admin/", admin.site.urls),
+    path("", include("healthcheck.urls")),
 ]
 if settings.DEVELOPMENT:
     urlpatterns += [

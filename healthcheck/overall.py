@@ -70,19 +70,23 @@ class Report:
 
 
 def _take(before: Report | None) -> Report:
+    started = monotonic()
     ready = readiness.current()
     last = before.findings if before else ()
     aged = before.age if before else 0.0
-    rows = None if ready.code == "database" else _rows()
+    # Whoever has just waited for readiness has less time left for the rest.
+    rows = None if ready.code == "database" else _rows(CHECK_SECONDS - (monotonic() - started))
+    if rows is None:
+        ready = readiness.current()  # a reading from before the outage may just have been served for the last time
     others = _grown_old(last, aged) if rows is None else _judged(rows)
     findings = (*_needed(ready), *others)
     return Report(ready, findings, rows is not None, datetime.now(UTC), monotonic())
 
 
-def _rows() -> list[tuple[Any, ...]] | None:
+def _rows(seconds: float) -> list[tuple[Any, ...]] | None:
     ping = Ping()
     try:
-        return ping.ask(_READINGS, CHECK_SECONDS)
+        return ping.ask(_READINGS, seconds)
     except NoAnswer:
         return None
     finally:
@@ -92,8 +96,8 @@ def _rows() -> list[tuple[Any, ...]] | None:
 def _needed(ready: Ready) -> Iterator[Finding]:
     for name in _NEEDED:
         missed = ready.code == name
-        # Whoever cannot ask the database does not know of its migrations either; then only the first is told.
         if name == "migrations" and ready.code == "database":
+            yield Finding(name, Status.WARN, "unknown", ready.age)  # nobody could ask
             continue
         yield Finding(name, Status.FAIL if missed else Status.PASS, _CODES[name] if missed else "ok", ready.age)
 

@@ -58,6 +58,7 @@ def django_db_setup(
 
     from auditlog import channel
     from config.database.roles import as_owner
+    from healthcheck.readiness import readiness
 
     with django_db_blocker.unblock():
         with as_owner():
@@ -67,5 +68,6 @@ def django_db_setup(
         for wrapper in list(channel._channels):
             if wrapper.connection is not None:
                 wrapper.connection.close()
+        readiness.close()
         with as_owner():
             teardown_databases(made, verbosity=0)

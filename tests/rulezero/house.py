@@ -293,6 +293,7 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
     ],
+    **dict.fromkeys(["health/<slug:name>", "health/<slug:name>/"], lambda house: ["database"]),
     r"admin/(?P<url>.*)$": lambda house: ["nothing/of/the/kind/"],
     "dev/mail/<str:name>/": lambda house: [_newest_mail()],
     "dev/mail/<str:name>/html/": lambda house: [_newest_mail()],

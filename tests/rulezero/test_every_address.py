@@ -49,7 +49,8 @@ def test_a_forged_post_is_refused_and_writes_nothing_anywhere(house: House, role
         for name, forged in FORGED.items():
             answer = post(house.browser(role), door.paths[0], b"post=yes&username=a", **forged)
             faults += answer.faults() + wrote(answer)
-            if answer.status != 403:
+            takes_none = answer.status == 405 and "POST" not in answer.response["Allow"]
+            if answer.status != 403 and not takes_none:
                 faults.append(f"{answer.asked} {name}: {answer.status} instead of 403")
     assert not faults, told(faults)
 
