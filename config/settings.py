@@ -183,6 +183,11 @@ env.require_random("AUDITLOG_SEAL_KEY", [AUDITLOG_SEAL_KEY] if AUDITLOG_SEAL_KEY
 env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
 
 # --- Health ------------------------------------------------------------------------------------------
+# While this file is there, no process of the host is ready; `manage.py health drain` makes it.
+HEALTH_DRAIN_FILE = env.text("HEALTH_DRAIN_FILE") or str(BASE_DIR / ".draining")
+# Where `manage.py health serve` listens; 0: `manage.py serve` does not start it.
+HEALTH_PORT = env.integer("HEALTH_PORT", 0, low=0, high=65535)
+HEALTH_BIND = env.text("HEALTH_BIND") or BIND
 # Bounds what health pages ask of the database in the name of whoever is signed in.
 HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
 HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
