@@ -189,6 +189,9 @@ HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
 HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
 HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
 HEALTH_COOKIE_NAME = f"{_prefix}health"
+# Where the processes of this host count; the directory is theirs alone.
+HEALTH_METRICS_DIRECTORY = BASE_DIR / env.text("HEALTH_METRICS_DIRECTORY", ".metrics")
+HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -264,11 +267,6 @@ else:
 EMAIL_TIMEOUT = env.integer("EMAIL_TIMEOUT", 10, low=1, high=120)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"Gatehouse <no-reply@{_base.hostname or 'localhost'}>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
-
-# --- Health ------------------------------------------------------------------------------------------
-# Where the processes of this host count; the directory is theirs alone.
-HEALTH_METRICS_DIRECTORY = Path(env.text("HEALTH_METRICS_DIRECTORY") or BASE_DIR / ".metrics")
-HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 
 # --- Logs --------------------------------------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", ("json", "console"), "console" if DEVELOPMENT else "json")

@@ -25,9 +25,10 @@ import time
 from healthcheck import metrics
 for turn in range(400):
     begun = time.monotonic()
-    text = metrics.exposition().decode()
-    known = "gatehouse_database_lock_waits" in text
-    print(f"turn up={text.split(chr(10) + 'gatehouse_up ')[1][0]} known={known} took={time.monotonic() - begun:.3f}", flush=True)
+    lines = metrics.exposition().decode().splitlines()
+    up = next(line for line in lines if line.startswith("gatehouse_up "))[-3]
+    known = any(line.startswith("gatehouse_database_lock_waits ") for line in lines)
+    print(f"turn up={up} known={known} took={time.monotonic() - begun:.3f}", flush=True)
     time.sleep(0.05)
 """
 
