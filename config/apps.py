@@ -14,12 +14,13 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import lifeline, schedule
+        from config import figures, lifeline, schedule
         from healthcheck import signals
 
         schedule.every_turn(delivering.deliver)
         schedule.every_minute(care.tend)
         signals.serving.connect(lambda **_: lifeline.hold(), weak=False, dispatch_uid="lifeline")
+        figures.connect()
         describing.name_actions({"configure": _("changed the settings")})
 
 

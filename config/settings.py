@@ -73,6 +73,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "healthcheck.metrics.RequestMetricsMiddleware",
     "auditlog.middleware.AuditMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
@@ -193,6 +194,9 @@ HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
 HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
 HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
 HEALTH_COOKIE_NAME = f"{_prefix}health"
+# Where the processes of this host count; the directory is theirs alone.
+HEALTH_METRICS_DIRECTORY = BASE_DIR / env.text("HEALTH_METRICS_DIRECTORY", ".metrics")
+HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

@@ -134,4 +134,5 @@ def test_every_turn_the_worker_tells_of_new_records() -> None:
 
 def test_this_is_all_that_the_worker_does_every_minute() -> None:
     names = {"forget_old", "forget_requested_mails", "requeue_abandoned", "forget_finished", "tend"}
+    names |= {"beat", "measure_trail", "remember"}
     assert {work.__name__ for work in schedule._work} == names
