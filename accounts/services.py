@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 
@@ -164,6 +164,22 @@ def _insert(user: User) -> None:
     user.clean()
     user.clean_fields(exclude=["password"])
     user.save(force_insert=True)
+
+
+def unconfirmed_since(before: datetime) -> QuerySet[User]:
+    """Return those who signed up before then and have neither confirmed their address nor ever signed in.
+
+    Whom an administrator has added, edited into staff or shut out is none of them.
+    """
+    never_came = Q(email_verified_at=None, last_login=None, login_count=0)
+    signed_up = Q(signup_key__isnull=False, is_staff=False, is_superuser=False, is_active=True, deleted_at=None)
+    return User.objects.filter(never_came & signed_up, created_at__lt=before)
+
+
+@auditlog.acting_as(reason="address not confirmed in time")
+def delete_unconfirmed(users: QuerySet[User]) -> None:
+    """Take accounts away that nobody has ever used (see `unconfirmed_since`); their names and addresses are free."""
+    users.delete()
 
 
 def save_user(user: User, *, changed: Collection[str], acting_user: User) -> None:

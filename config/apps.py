@@ -14,10 +14,12 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import schedule
+        from config import retained, retention, schedule
 
         schedule.every_turn(delivering.deliver)
         schedule.every_minute(care.tend)
+        schedule.every_minute(retention.keep_rules)
+        retained.register_rules()
         describing.name_actions({"configure": _("changed the settings")})
 
 

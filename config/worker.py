@@ -38,7 +38,6 @@ FIRST_DELAY = 10.0  # seconds
 LONGEST_DELAY = 3 * 3600.0  # seconds
 ABANDONED_AFTER = timedelta(minutes=10)  # far longer than any job runs
 EVERY_MINUTE = 60.0  # seconds
-KEPT_FOR = timedelta(days=14)
 DATABASE_DELAY = 2.0  # seconds between looks at a database that is away
 
 
@@ -146,10 +145,3 @@ def requeue_abandoned() -> int:
     if found:
         log.warning("jobs.requeued", count=found)
     return found
-
-
-@schedule.every_minute
-def forget_finished() -> int:
-    """Delete jobs that ended long ago; returns how many. Their arguments may hold addresses."""
-    deleted, _models = DBTaskResult.objects.finished().filter(finished_at__lt=timezone.now() - KEPT_FOR).delete()
-    return deleted
