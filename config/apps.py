@@ -14,12 +14,13 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import retained, retention, schedule
+        from config import operating, retained, retention, schedule
 
         schedule.every_turn(delivering.deliver)
         schedule.every_minute(care.tend)
         schedule.every_minute(retention.keep_rules)
         retained.register_rules()
+        operating.join()
         describing.name_actions({"configure": _("changed the settings")})
 
 

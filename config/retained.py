@@ -12,7 +12,7 @@ from django_tasks_db.models import DBTaskResult
 from auditlog import partitions
 from config import retention
 from config.retention import Rule
-from healthcheck.models import ConnectionSample, Incident, Reading, Sample
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample
 
 JOBS_KEPT_FOR = timedelta(days=14)  # their arguments may hold addresses
 
@@ -70,4 +70,10 @@ def _register_health() -> None:
         _("incidents that are over"),
         kept_for=lambda: timedelta(days=45),
         older_than=lambda before: Incident.objects.filter(ended_at__lt=before),
+    )
+    retention.register_rows(
+        "operations",
+        _("operations that have ended"),
+        kept_for=lambda: timedelta(days=45),
+        older_than=lambda before: Run.objects.filter(ended_at__lt=before),
     )

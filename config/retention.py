@@ -14,18 +14,20 @@ from functools import partial
 from typing import Any
 
 import structlog
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
 import auditlog
 from config.database import retry
 from config.database.locks import held_alone
+from config.database.retry import Patience
 
 log = structlog.get_logger("gatehouse.retention")
 
 BATCH = 500  # rows
 EVERY = 3600.0  # seconds between two looks of a worker
+PATIENCE = Patience(attempts=4, first_pause=0.1, longest_pause=1.0)
 TURN = 20.0  # seconds that a worker spends on it at once: jobs wait meanwhile
 _due = 0.0  # of time.monotonic(), for this process
 
@@ -104,6 +106,8 @@ def register_rows(
 
 def _delete_batch(overdue: QuerySet[Any], delete: Callable[[QuerySet[Any]], object]) -> int:
     with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")  # what is old can wait; jobs behind us can not
         # Whoever else cleans up has locked other rows, so nobody waits and nobody deadlocks. A row that has changed
         # meanwhile, and is not overdue any more, is not locked either.
         locked = overdue.order_by().select_for_update(skip_locked=True, of=("self",))
@@ -128,7 +132,7 @@ def _keep(rule: Rule, tell: Tell, enough: Callable[[], bool]) -> Outcome:
     before, deleted = rule.before(), 0
     try:
         while before is not None and not enough():
-            batch = retry.run(partial(rule.delete, before), idempotent=True, patience=retry.BACKGROUND)
+            batch = retry.run(partial(rule.delete, before), idempotent=True, patience=PATIENCE)
             if not batch:
                 break
             deleted += batch

@@ -187,6 +187,8 @@ env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
 HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
 HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
 HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
+# Whether migrations may be applied over HTTP.
+HEALTH_MIGRATIONS = env.flag("HEALTH_MIGRATIONS", default=DEVELOPMENT)
 HEALTH_COOKIE_NAME = f"{_prefix}health"
 
 # --- Accounts ----------------------------------------------------------------------------------------

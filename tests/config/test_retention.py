@@ -19,10 +19,10 @@ from accounts import jobs, services
 from accounts.models import LoginAttempt, RequestedMail, ReservedUsername, User
 from auditlog.models import Record
 from config import retained, retention
-from config.database import retry
 from config.database.locks import held_alone
+from config.database.retry import Patience
 from config.retention import Rule
-from healthcheck.models import ConnectionSample, Incident, Reading, Sample
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample
 
 NOW = timezone.now()
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -77,6 +77,10 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "health_samples": (45 * DAY, lambda age: Sample.objects.create(at=NOW - age, status="pass")),
     "connection_samples": (30 * DAY, connection_sample),
     "incidents": (45 * DAY, incident),
+    "operations": (
+        45 * DAY,
+        lambda age: Run.objects.create(operation="optimize", state=Run.State.DONE, ended_at=NOW - age),
+    ),
 }  # fmt: skip
 
 
@@ -268,7 +272,7 @@ def test_an_absent_database_ends_the_clean_up(monkeypatch: pytest.MonkeyPatch) -
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         return 0
 
-    monkeypatch.setattr(retry, "BACKGROUND", retry.Patience(attempts=2, first_pause=0.01, longest_pause=0.01))
+    monkeypatch.setattr(retention, "PATIENCE", Patience(attempts=2, first_pause=0.01, longest_pause=0.01))
     asked: list[datetime] = []
 
     def ask(before: datetime) -> int:
