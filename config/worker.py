@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from django_tasks_db.management.commands.db_worker import Worker as DatabaseWork
 from django_tasks_db.models import DBTaskResult
 
 from config import configuration, schedule
+from config.database import retry
 from healthcheck import operations
 
 
@@ -102,9 +104,12 @@ class Lane(DatabaseWorker):
             log.error("job.given_up", exception=job.traceback, **about)
             return
         seconds = delay_before(attempts + 1)
-        DBTaskResult.objects.filter(pk=job.pk).update(
-            status=TaskResultStatus.READY, run_after=timezone.now() + timedelta(seconds=seconds)
+        put_back = partial(
+            DBTaskResult.objects.filter(pk=job.pk).update,
+            status=TaskResultStatus.READY,
+            run_after=timezone.now() + timedelta(seconds=seconds),
         )
+        retry.run(put_back, idempotent=True, patience=retry.BACKGROUND)
         log.warning("job.failed", next_try_in=round(seconds), **about)
 
 

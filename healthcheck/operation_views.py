@@ -112,7 +112,7 @@ def _named_plan(request: HttpRequest) -> dict[str, Any]:
     else:
         try:
             given = json.loads(request.body)
-        except ValueError:  # also for what is no UTF-8
+        except (ValueError, RecursionError):  # also for what is no UTF-8, or nested without end
             given = {}
     plan = given.get("plan") if hasattr(given, "get") else None
     return {"plan": plan} if isinstance(plan, str) else {}

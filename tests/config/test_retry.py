@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from structlog.testing import capture_logs
 
-from accounts.models import RequestedMail
+from accounts import services
+from accounts.models import RequestedMail, User
 from config.database import retry
 from config.database.deadline import database_budget
 from config.database.retry import Patience
@@ -124,7 +126,8 @@ def test_a_lock_that_is_not_had_in_time_is_tried_for_again(two_rows: list[int], 
         with transaction.atomic():
             RequestedMail.objects.select_for_update().get(pk=two_rows[0])
             held.wait(10)
-            while not released():
+            patience = time.monotonic() + 5
+            while not released() and time.monotonic() < patience:
                 time.sleep(0.005)
 
     def try_it() -> None:
@@ -155,6 +158,18 @@ def test_a_transaction_whose_session_is_killed_is_run_whole_on_another_one(retri
     assert retried == ["connection_lost"]
     (line,) = [line for line in lines if line["event"] == "database.retried"]
     assert (line["fault"], line["attempt"]) == ("connection_lost", 1)
+
+
+def test_what_only_looks_is_asked_again_on_another_session_too() -> None:
+    turns: list[int] = []
+
+    def look() -> list[str]:
+        turns.append(1)
+        if len(turns) == 1:
+            kill_own_session()  # outside a transaction, whose end would have put the connection away
+        return names()
+
+    assert (retry.run(look, idempotent=True), len(turns)) == ([], 2)
 
 
 def test_what_must_not_be_done_twice_is_not_repeated_after_a_lost_connection(retried: list[str]) -> None:
@@ -217,3 +232,13 @@ def test_pauses_are_drawn_from_a_range_that_doubles_up_to_a_bound() -> None:
         pauses = [patience.pause_after(attempt) for _ in range(200)]
         assert 0 <= min(pauses) < 0.2 * bound
         assert 0.8 * bound < max(pauses) <= bound
+
+
+def test_a_signup_that_an_earlier_attempt_has_committed_counts_as_made_by_this_one() -> None:
+    signup = services.SignUp(username="twice", email="twice@example.com", password="", browser="b")
+    user = User(username=signup.username, email=signup.email, signup_key=signup.key)
+    user.password = make_password(None)
+    assert [services._sign_up(user, signup) for _ in range(2)] == [services.SignUpOutcome.CREATED] * 2
+    again = User(username=signup.username, email=signup.email, signup_key=signup.key, password=user.password)
+    assert services._sign_up(again, signup) == services.SignUpOutcome.REPEATED
+    assert User.objects.count() == 1

@@ -312,7 +312,18 @@ def test_the_plan_is_shown_with_its_name(keeper: Client, pending: None) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"plan": "0123456789abcdef"}, {"plan": ["x"]}, [], "nonsense", b"\xff", b"{", {"plan": {"a": 1}}, None],
+    [
+        {},
+        {"plan": "0123456789abcdef"},
+        {"plan": ["x"]},
+        [],
+        "nonsense",
+        b"\xff",
+        b"{",
+        b"[" * 10_000,
+        {"plan": {"a": 1}},
+        None,
+    ],
 )
 def test_a_plan_that_is_not_the_one_is_refused(keeper: Client, pending: None, body: Any) -> None:
     answer = keeper.post(ADDRESS["migrations"], body, content_type="application/json")
