@@ -211,7 +211,7 @@ def test_what_fails_unexpectedly_is_a_failure_and_not_a_500(monkeypatch: pytest.
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(viewers, "_token", broken)
+    monkeypatch.setattr(viewers, "token_of", broken)
     answer = Client().get("/health/")
     assert (answer.status_code, answer.json()) == (503, {"status": "fail"})
 
