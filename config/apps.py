@@ -14,10 +14,11 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import schedule
+        from config import figures, schedule
 
         schedule.every_turn(delivering.deliver)
         schedule.every_minute(care.tend)
+        figures.connect()
         describing.name_actions({"configure": _("changed the settings")})
 
 

@@ -73,6 +73,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "healthcheck.metrics.RequestMetricsMiddleware",
     "auditlog.middleware.AuditMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
@@ -263,6 +264,11 @@ else:
 EMAIL_TIMEOUT = env.integer("EMAIL_TIMEOUT", 10, low=1, high=120)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"Gatehouse <no-reply@{_base.hostname or 'localhost'}>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+# --- Health ------------------------------------------------------------------------------------------
+# Where the processes of this host count; the directory is theirs alone.
+HEALTH_METRICS_DIRECTORY = Path(env.text("HEALTH_METRICS_DIRECTORY") or BASE_DIR / ".metrics")
+HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 
 # --- Logs --------------------------------------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", ("json", "console"), "console" if DEVELOPMENT else "json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -96,3 +98,61 @@ class Incident(models.Model):
 
     def __str__(self) -> str:
         return f"{self.check_name} {self.code} {self.began_at:%Y-%m-%d %H:%M}"
+
+
+class Figure(models.Model):
+    """A number of the whole site, whichever process counted it: a counter or a gauge, as its name was registered."""
+
+    name = models.CharField(_("name"), max_length=64)
+    labels: models.JSONField[Any, Any] = models.JSONField(_("labels"), default=dict, blank=True)
+    value = models.FloatField(_("value"), default=0)
+    at = models.DateTimeField(_("at"), help_text=_("When it last changed."))
+
+    class Meta:
+        verbose_name = _("figure")
+        verbose_name_plural = _("figures")
+        default_permissions = ("view",)
+        constraints = [models.UniqueConstraint(fields=["name", "labels"], name="healthcheck_figure_of_labels")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.labels or ''}".rstrip()
+
+
+class Statement(models.Model):
+    """The shape of a statement, without any value (see `healthcheck.shapes`); its key is made of its text."""
+
+    key = models.CharField(primary_key=True, max_length=16)
+    operation = models.CharField(_("operation"), max_length=16)
+    table = models.CharField(_("table"), max_length=64)
+    text = models.TextField(_("text"))
+
+    class Meta:
+        verbose_name = _("statement")
+        verbose_name_plural = _("statements")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class StatementHour(models.Model):
+    """What one host made of a statement in one hour."""
+
+    statement = models.ForeignKey(Statement, verbose_name=_("statement"), on_delete=models.CASCADE)
+    hour = models.DateTimeField(_("hour"))
+    host = models.CharField(_("host"), max_length=255)
+    count = models.PositiveBigIntegerField(_("count"), default=0)
+    milliseconds = models.FloatField(_("milliseconds in all"), default=0)
+    slowest = models.FloatField(_("slowest"), default=0, help_text=_("In milliseconds."))
+    errors = models.PositiveBigIntegerField(_("failed"), default=0)
+
+    class Meta:
+        verbose_name = _("statements of an hour")
+        verbose_name_plural = _("statements by the hour")
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["hour", "host", "statement"], name="healthcheck_statement_of_hour")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H} {self.host} {self.statement_id}"
