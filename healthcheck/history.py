@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
 from time import monotonic
 from typing import Any
 
@@ -22,7 +23,6 @@ from healthcheck.shared import Shared
 
 DAYS = 45
 _OVERVIEW_SECONDS = 15.0  # of sharing it
-_OVERVIEW_OF = timedelta(hours=24)
 _OVERVIEW_POINTS = 144
 _OVERVIEW_INCIDENTS = 50
 _MOST_POINTS = 1000
@@ -195,7 +195,7 @@ def _ask_once(query: str) -> list[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Overview:
-    """What a page shows of the past; the series are of the last day. `known`: not when it could never be read."""
+    """What a page shows of the past; the series are of the last days. `known`: not when it could never be read."""
 
     days: list[Day]
     incidents: list[IncidentView]
@@ -219,20 +219,32 @@ class Overview:
         }
 
 
-def _take(before: Overview | None) -> Overview:
+def days_of(wanted: str) -> int:
+    """Return the days that an address asks for: 1 when it asks for nonsense, and never more than are kept."""
+    is_number = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
+    return min(max(int(wanted), 1), DAYS) if is_number else 1
+
+
+@cache
+def past(days: int) -> Shared[Overview]:
+    """Return the shared overview whose series are of the last `days` days."""
+    return Shared(partial(_take, days), _OVERVIEW_SECONDS)
+
+
+def _take(days: int, before: Overview | None) -> Overview:
     ping, deadline = Ping(), monotonic() + CHECK_SECONDS
     try:
-        return _read(lambda query: ping.ask(query, max(0.0, deadline - monotonic())))
+        return _read(days, lambda query: ping.ask(query, max(0.0, deadline - monotonic())))
     except NoAnswer:
         return before or Overview([], [], [], [], datetime.now(UTC), monotonic(), known=False)
     finally:
         ping.close()
 
 
-def _read(ask: Ask) -> Overview:
+def _read(days: int, ask: Ask) -> Overview:
     # A minute that has not ended has no sample of its own yet.
     until = datetime.now(UTC).replace(second=0, microsecond=0)
-    span = (until - _OVERVIEW_OF, until, _OVERVIEW_POINTS)
+    span = (until - timedelta(days=days), until, _OVERVIEW_POINTS)
     return Overview(
         days=uptime(ask=ask),
         incidents=incidents(_OVERVIEW_INCIDENTS, ask=ask),
@@ -243,4 +255,4 @@ def _read(ask: Ask) -> Overview:
     )
 
 
-overview = Shared(_take, _OVERVIEW_SECONDS)
+overview = past(1)

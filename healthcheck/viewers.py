@@ -54,7 +54,7 @@ def viewer_of(request: HttpRequest, *, seconds: float) -> Viewer:
     if not key:
         return STRANGER
     try:
-        with _bounded(seconds):
+        with bounded(seconds):
             return _signed_in(request, key)
     except (DatabaseError, InterfaceError):
         return _remembered(request, key)
@@ -119,9 +119,10 @@ def _digest(session_key: str) -> str:
     return hashlib.sha256(session_key.encode("utf-8", "replace")).hexdigest()
 
 
-def _bounded(seconds: float) -> AbstractContextManager[object]:
-    bounded: AbstractContextManager[object] = _budget()(seconds)
-    return bounded
+def bounded(seconds: float) -> AbstractContextManager[object]:
+    """Let the block wait at most `seconds` for the database; it raises DatabaseError when that is not enough."""
+    budget: AbstractContextManager[object] = _budget()(seconds)
+    return budget
 
 
 @cache
