@@ -1,0 +1,112 @@
+"""The health pages in a real browser: light, dark, narrow, without JavaScript, and through an outage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.utils import timezone
+
+from accounts.models import User
+from healthcheck import connection as database_connection
+from healthcheck import history, overall, registry
+from healthcheck.models import Incident, Reading
+from healthcheck.registry import Check
+from healthcheck.results import Result, Status
+from tests.browser.conftest import Arrive
+from tests.browser.test_journeys import sign_in
+from tests.browser.test_pages import VIEWS, inspect
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+# What a site has after some weeks: a bad hour, a restart in which nobody looked, busy days.
+HISTORY = """
+INSERT INTO healthcheck_sample (at, status, milliseconds, codes)
+SELECT minute, CASE WHEN ago BETWEEN 30000 AND 30050 OR ago BETWEEN 300 AND 304 THEN 'fail'
+        WHEN ago BETWEEN 9000 AND 9300 OR ago < 20 THEN 'warn' ELSE 'pass' END,
+    CASE WHEN ago BETWEEN 30000 AND 30050 OR ago BETWEEN 300 AND 304 THEN NULL
+        ELSE 0.6 + 0.4 * sin(ago / 229.0) + random() * 0.9 + CASE WHEN random() < 0.04 THEN 4 ELSE 0 END END, '{}'
+FROM (SELECT ago, date_trunc('minute', now()) - ago * interval '1 minute' AS minute
+    FROM generate_series(1, 44 * 1440) AS ago WHERE ago NOT BETWEEN 700 AND 780) AS minutes;
+INSERT INTO healthcheck_connectionsample (at, active, idle, idle_in_transaction, waiting, most)
+SELECT date_trunc('minute', now()) - ago * interval '1 minute', 2 + 2 * sin(ago / 200.0) + random() * 3,
+    12 + random() * 4, random(), CASE WHEN random() < 0.02 THEN 2 ELSE 0 END, 97
+FROM generate_series(1, 30 * 1440) AS ago WHERE ago NOT BETWEEN 700 AND 780
+"""
+READINGS = [
+    ("connections", "Connections", "", Status.PASS, "ok", 17.5, "%"),
+    ("replicas", "Replicas", "", Status.PASS, "none", None, ""),
+    ("cache", "Cache", "", Status.PASS, "ok", 0.21, "ms"),
+    ("mail", "Mail", "", Status.WARN, "slow", 3.2, "s"),
+    ("disk", "Disk", "web-1", Status.PASS, "ok", 41.0, "%"),
+    ("disk", "Disk", "web-2.a-long-name-of-a-host.example", Status.WARN, "filling", 83.4, "%"),
+    ("audit", "Audit trail", "", Status.PASS, "ok", 0.4, "h"),
+    ("worker", "Worker", "", Status.PASS, "ok", 0.0, "s"),
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that tests before have read is shared with these."""
+    monkeypatch.setattr(registry, "_checks", {})
+    for name, label, *_ in READINGS:
+        if name not in registry.checks():
+            registry.register(Check(name=name, label=label, run=lambda: Result(Status.PASS)))
+    yield
+    forget()
+
+
+def forget() -> None:
+    overall.overall.forget()
+    database_connection.look.forget()
+    for days in (1, 7):
+        history.past(days).forget()
+
+
+def furnish() -> User:
+    """Somebody who may look, at a site of some weeks."""
+    keeper = UserFactory.create(username="keeper", is_staff=True)
+    keeper.groups.set([Group.objects.get(name="Support")])
+    now = timezone.now()
+    Reading.objects.bulk_create(
+        Reading(check_name=name, host=host, status=status, code=code, value=value, unit=unit, milliseconds=4.2, at=now)
+        for name, _, host, status, code, value, unit in READINGS
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(HISTORY)
+    for name, status, code, began, lasted in (
+        ("mail", Status.WARN, "slow", 20, None),
+        ("database", Status.FAIL, "no_answer", 304, 5),
+        ("disk", Status.WARN, "filling", 9300, 300),
+        ("database", Status.FAIL, "no_answer", 30050, 51),
+    ):
+        began_at = now - timedelta(minutes=began)
+        ended_at = None if lasted is None else began_at + timedelta(minutes=lasted, seconds=12)
+        Incident.objects.create(check_name=name, status=status, code=code, began_at=began_at, ended_at=ended_at)
+    forget()
+    return keeper
+
+
+PAGES = {
+    "whole": "/health/",
+    "history": "/health/system/?days=7",
+    "database": "/health/database/",
+    "tables": "/health/database/statistics/",
+    "check": "/health/disk/",
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_pages_are_sound(arrive: Arrive, view: str) -> None:
+    furnish()
+    first = arrive()
+    sign_in(first, "keeper")
+    signed_in = {"storage_state": first.page.context.storage_state(), "timezone_id": "Asia/Tokyo"}
+    faults = []
+    for name, path in PAGES.items():
+        faults += inspect(arrive(**VIEWS[view], **signed_in), f"health-{name}", path, view)
+    faults += inspect(arrive(**VIEWS[view]), "health-stranger", "/health/", view)
+    assert faults == []
