@@ -165,9 +165,7 @@ _ADVICE = {
     ),
     ("worker", ""): Advice(
         _("Work in the background is late: mails and other jobs wait."),
-        _(
-            "Look whether the worker runs (“manage.py worker”), and at its log. If it cannot keep up, start a second one."
-        ),
+        _("Look whether “manage.py worker” runs, and at its log. If it cannot keep up, start a second one."),
     ),
     ("worker", "given_up"): Advice(
         _("A job failed again and again, and is not tried any more."),

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.utils import timezone
+from playwright.sync_api import Browser
 
 from accounts.models import User
 from healthcheck import connection as database_connection
@@ -16,10 +17,11 @@ from healthcheck import history, overall, registry
 from healthcheck.models import Incident, Reading
 from healthcheck.registry import Check
 from healthcheck.results import Result, Status
-from tests.browser.conftest import Arrive
+from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_journeys import sign_in
 from tests.browser.test_pages import VIEWS, inspect
-from tests.factories import UserFactory
+from tests.factories import PASSWORD, UserFactory
+from tests.live import manage, own_database, running_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 # What a site has after some weeks: a bad hour, a restart in which nobody looked, busy days.
@@ -96,17 +98,105 @@ PAGES = {
     "database": "/health/database/",
     "tables": "/health/database/statistics/",
     "check": "/health/disk/",
+    "stranger": "/health/",
 }
+IN_THE_DARK = ("whole", "stranger")  # the others have no colours of their own
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_the_pages_are_sound(arrive: Arrive, view: str) -> None:
+def test_the_pages_are_sound(arrive: Arrive) -> None:
     furnish()
     first = arrive()
     sign_in(first, "keeper")
     signed_in = {"storage_state": first.page.context.storage_state(), "timezone_id": "Asia/Tokyo"}
     faults = []
-    for name, path in PAGES.items():
-        faults += inspect(arrive(**VIEWS[view], **signed_in), f"health-{name}", path, view)
-    faults += inspect(arrive(**VIEWS[view]), "health-stranger", "/health/", view)
+    for view, options in VIEWS.items():
+        for name, path in PAGES.items():
+            if view != "dark" or name in IN_THE_DARK:
+                visitor = arrive(**options, **(signed_in if name != "stranger" else {}))
+                faults += inspect(visitor, f"health-{name}", path, view)
     assert faults == []
+
+
+def test_without_javascript_the_page_is_whole(arrive: Arrive) -> None:
+    furnish()
+    visitor = arrive(java_script_enabled=False)
+    visitor.go("/health/")
+    assert "Working, with warnings" in visitor.text()
+    assert "Mail" not in visitor.text()
+    visitor.page.click("text=Sign in to see the details")
+    visitor.fill(username="keeper", password=PASSWORD)
+    visitor.submit()
+    assert visitor.page.url == f"{visitor.site}/health/"
+    shown = visitor.text()
+    for words in (
+        "2 of 11 checks need a look",
+        "83.4 %",
+        "The last 45 days",
+        "51 min 12 s",
+        "healthcheck_sample",
+        "UTC",
+    ):
+        assert words in shown
+    assert "keeps itself up to date" not in shown
+    visitor.page.click("text=Refresh")
+    assert visitor.page.url == f"{visitor.site}/health/"
+    visitor.page.click("text=Sign out")
+    assert "Sign in" in visitor.page.inner_text("nav")
+
+
+def test_what_is_open_and_focused_stays_while_the_page_renews_itself(arrive: Arrive) -> None:
+    furnish()
+    visitor = arrive(timezone_id="Asia/Tokyo")
+    sign_in(visitor, "keeper")
+    visitor.go("/health/")
+    page = visitor.page
+    page.click("#uptime-table summary")
+    page.focus("text=All tables")
+    Reading.objects.filter(check_name="disk").update(status="pass", code="ok", value=12.5, at=timezone.now())
+    page.wait_for_selector("text=12.5 %", timeout=6000)
+    assert "One of 11 checks needs a look" in visitor.text()
+    assert page.eval_on_selector("#uptime-table", "element => element.open")
+    assert page.evaluate("document.activeElement.textContent") == "All tables"
+    assert "GMT+9" in page.inner_text(".verdict")
+
+
+def test_a_connection_that_is_lost_is_told(arrive: Arrive) -> None:
+    visitor = arrive()
+    visitor.go("/health/")
+    visitor.page.wait_for_load_state("networkidle")
+    visitor.page.context.set_offline(True)
+    visitor.page.wait_for_selector("text=The connection is lost", timeout=6000)
+    visitor.screenshot("page-health-lost")
+    visitor.page.context.set_offline(False)
+    visitor.page.wait_for_selector("#health-lost", state="hidden", timeout=6000)
+    visitor.complaints = [each for each in visitor.complaints if "ERR_INTERNET_DISCONNECTED" not in each]
+
+
+def test_the_open_page_sees_an_outage_come_and_go(chromium: Browser) -> None:
+    """A real site on a real database, which is killed and started again while somebody looks at the page."""
+    with own_database() as database, running_site(database.environment) as site:
+        person = ["keeper", "keeper@example.com", "--superuser", "--password-stdin"]
+        assert (
+            manage("create_user", *person, environment=database.environment, input=PASSWORD, stdin=None).returncode == 0
+        )
+        context = chromium.new_context()
+        visitor = Visitor(context.new_page(), f"http://localhost:{site.port}")
+        sign_in(visitor, "keeper")
+        visitor.go("/health/")
+        page = visitor.page
+        said, before = page.locator("#health-said"), page.inner_text("h1")
+        page.wait_for_selector("text=accounts_user")
+        database.kill()
+        page.wait_for_selector("h1:text-is('Not working')", timeout=6000)
+        assert said.inner_text() == "Not working"
+        assert page.title().startswith("Not working")
+        shown = visitor.text()
+        assert "nothing has to be started again" in shown
+        assert "accounts_user" in shown, "the last known figures stay"
+        assert "Shown to keeper" in page.inner_text("header"), "nobody can be known to be signed in"
+        visitor.screenshot("page-health-outage")
+        database.cluster.ensure_running()
+        page.wait_for_selector(f"h1:text-is('{before}')", timeout=6000)
+        assert said.inner_text() == before
+        assert "Your account" in page.inner_text("header")
+        context.close()

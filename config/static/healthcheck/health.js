@@ -42,7 +42,10 @@
     if (fresh.dataset.said !== shown.dataset.said) said.textContent = fresh.dataset.said;
     const focused = document.activeElement;
     patch(shown, fresh);
-    if (!focused.isConnected) document.getElementById("main").focus();
+    patch(document.querySelector(".header"), page.querySelector(".header")); // who is signed in, as far as it is known
+    const main = document.getElementById("main");
+    main.className = page.getElementById("main").className;
+    if (!focused.isConnected) main.focus();
     document.title = page.title;
   }
 
