@@ -120,9 +120,9 @@ def _digest(session_key: str) -> str:
 
 
 def bounded(seconds: float) -> AbstractContextManager[object]:
-    """Let the block wait at most `seconds` for the database; it raises DatabaseError when that is not enough."""
-    budget: AbstractContextManager[object] = _budget()(seconds)
-    return budget
+    """Let the block wait at most so long for the database in all."""
+    bounded: AbstractContextManager[object] = _budget()(seconds)
+    return bounded
 
 
 @cache
