@@ -39,7 +39,7 @@ class Reading(models.Model):
 
 
 class Sample(models.Model):
-    """The state of the whole in one minute, seen by one process of all hosts."""
+    """The worst state of the whole in one minute, seen by one process of all hosts; `at` is when the minute began."""
 
     at = models.DateTimeField(_("at"), unique=True)
     status = models.CharField(_("status"), max_length=4, choices=_STATUSES)

@@ -334,6 +334,12 @@ def current() -> Statistics | None:
     return _shared.current().statistics
 
 
+def known() -> Statistics | None:
+    """Return the figures that this process has, whatever their age; never waits."""
+    kept = _shared.known()
+    return kept.statistics if kept else None
+
+
 @dataclass(frozen=True)
 class _Kept:
     statistics: Statistics | None

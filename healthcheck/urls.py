@@ -16,6 +16,9 @@ def _both(route: str, view: Callable[..., Any], name: str) -> Iterator[URLPatter
 
 
 urlpatterns = [
+    *_both("health/database", views.database, "database"),
+    *_both("health/database/statistics", views.database_statistics, "statistics"),
+    *_both("health/system", views.system, "system"),
     *_both("health", views.whole, "whole"),
     *_both("health/database/optimize", operation_views.optimize, "optimize"),
     *_both("health/database/migrations", operation_views.migrations, "migrations"),
