@@ -18,6 +18,7 @@ def _both(route: str, view: Callable[..., Any], name: str) -> Iterator[URLPatter
 urlpatterns = [
     *_both("health/database", views.database, "database"),
     *_both("health/database/statistics", views.database_statistics, "statistics"),
+    *_both("health/metrics", views.metrics_text, "metrics"),
     *_both("health/system", views.system, "system"),
     *_both("health", views.whole, "whole"),
     *_both("health/database/optimize", operation_views.optimize, "optimize"),
