@@ -7,14 +7,16 @@ is called in turns by a process in the background, which follows the trail with 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.db import DatabaseError, connection, transaction
+from django.dispatch import Signal
 
 from auditlog import following
 from auditlog.following import Cursor, NoCursor
 from auditlog.models import Record
-from auditlog.signals import recorded
+from auditlog.signals import batch_recorded, recorded
 
 CURSOR = "recorded"
 MOST = 100  # records between two moves of the cursor; listeners get these again when the process dies meanwhile
@@ -46,7 +48,9 @@ def _deliver_some() -> int:
             return 0
         records, reached = following.read(cursor, MOST)
         for record in records:
-            _tell(record)
+            _tell(recorded, record.id, record=record)
+        if records:
+            _tell(batch_recorded, records[-1].id, records=records)
         # At least once: had we moved first, what a killed process had not told yet would never be told. A cursor
         # that stays where it is, is cheap to follow, but not for ever.
         if records or reached.seen.at - cursor.seen.at > _KEPT_FRESH:
@@ -62,15 +66,15 @@ def _cursor(state: str) -> Cursor | None:
         return None
 
 
-def _tell(record: Record) -> None:
+def _tell(signal: Signal, last: int, **about: Any) -> None:
     """Tell every listener, whether others fail or not; Django logs what they raise."""
     try:
         with transaction.atomic():  # a listener's failed statement must not take ours along
-            recorded.send_robust(Record, record=record)
+            signal.send_robust(Record, **about)
     except Exception as error:
         if isinstance(error, DatabaseError) and not connection.is_usable():
             raise
-        log.exception("audit.listener_failed", record=record.id)
+        log.exception("audit.listener_failed", record=last)
 
 
 def _take() -> str | None:

@@ -12,3 +12,7 @@ failed = Signal()
 
 # After commit, for each record. Sender: `auditlog.models.Record`. Argument: `record`.
 recorded = Signal()
+
+# The same, for as many records at a time as move the cursor together, for whoever writes to the database about them:
+# one statement for the batch then does for a hundred. Sender: the same. Argument: `records`.
+batch_recorded = Signal()

@@ -46,7 +46,15 @@ LONGEST_PROBE = 2048  # bytes
 
 def on_starting(server: Any) -> None:
     django.setup()
+    _count_together()
     refuse_unfit_server()
+
+
+def _count_together() -> None:
+    """Hold a slot for as long as the server runs, so that counters outlive the processes that are recycled."""
+    from healthcheck import metrics  # its models need Django set up
+
+    metrics.share()
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:

@@ -14,7 +14,9 @@ django_application = get_wsgi_application()
 
 # Both import models' settings, so Django must be set up first.
 from config.content_type import tamed  # noqa: E402
-from healthcheck import probes  # noqa: E402
+from healthcheck import metrics, probes  # noqa: E402
+
+metrics.share()
 
 StartResponse = Callable[..., Any]
 

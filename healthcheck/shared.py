@@ -31,6 +31,10 @@ class Shared(Generic[T]):
                 self._taken = monotonic()
             return self._value
 
+    def known(self) -> T | None:
+        """Return what was taken last, whatever its age; never waits."""
+        return self._value
+
     def forget(self) -> None:
         """Take it anew at the next call, whatever its age."""
         with self._lock:

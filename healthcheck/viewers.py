@@ -48,13 +48,13 @@ STRANGER = Viewer()
 
 def viewer_of(request: HttpRequest, *, seconds: float) -> Viewer:
     """Return who asks; waits at most `seconds` for the database, and no time at all for those without a cookie."""
-    if token := _token(request):
+    if token := token_of(request):
         return _program(token)
     key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
     if not key:
         return STRANGER
     try:
-        with _bounded(seconds):
+        with bounded(seconds):
             return _signed_in(request, key)
     except (DatabaseError, InterfaceError):
         return _remembered(request, key)
@@ -76,7 +76,8 @@ def remember(response: HttpResponseBase, request: HttpRequest, viewer: Viewer) -
     )
 
 
-def _token(request: HttpRequest) -> str:
+def token_of(request: HttpRequest) -> str:
+    """Return the bearer token (RFC 6750) of a request, or ""."""
     scheme, _space, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
@@ -119,7 +120,8 @@ def _digest(session_key: str) -> str:
     return hashlib.sha256(session_key.encode("utf-8", "replace")).hexdigest()
 
 
-def _bounded(seconds: float) -> AbstractContextManager[object]:
+def bounded(seconds: float) -> AbstractContextManager[object]:
+    """Let the block wait at most so long for the database in all."""
     bounded: AbstractContextManager[object] = _budget()(seconds)
     return bounded
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import asdict
+from functools import cached_property, wraps
 from http import HTTPStatus
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from healthcheck import answers, registry
+from healthcheck import answers, connection, history, metrics, registry, statistics
+from healthcheck.connection import Look
+from healthcheck.history import Overview
 from healthcheck.overall import Finding, Report, overall
+from healthcheck.readiness import CHECK_SECONDS
 from healthcheck.results import Status, worst
-from healthcheck.viewers import Viewer, viewer_of
+from healthcheck.shared import Shared
+from healthcheck.statistics import Statistics
+from healthcheck.viewers import Viewer, bounded, viewer_of
 
 ANSWER_SECONDS = 0.9  # of the second that an answer may take
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-
+T = TypeVar("T")
 View = Callable[..., HttpResponse]
 
 
@@ -36,7 +45,10 @@ def read_only(view: View) -> View:
 
 
 class Asked:
-    """One question: the state of the whole, who asks, and the time left to answer."""
+    """One question: the state of the whole, who asks, and the time left to answer.
+
+    What is only for viewers is taken when something looks at it, once.
+    """
 
     def __init__(self, request: HttpRequest) -> None:
         self._started = monotonic()
@@ -51,10 +63,55 @@ class Asked:
             return 0.0
         return max(0.0, ANSWER_SECONDS - (monotonic() - self._started))
 
-    def answer(self, status: Status, facts: dict[str, Any], **more: Any) -> HttpResponse:
+    @property
+    def has_time(self) -> bool:
+        """Whether one more bounded question fits; without, pages show what the process knows already."""
+        return self.seconds_left >= CHECK_SECONDS
+
+    @cached_property
+    def days(self) -> int:
+        return history.days_of(self.request.GET.get("days", ""))
+
+    @cached_property
+    def past(self) -> Overview | None:
+        return self._known(history.past(self.days))
+
+    @cached_property
+    def look(self) -> Look | None:
+        return self._known(connection.look)
+
+    @cached_property
+    def figures(self) -> Statistics | None:
+        return statistics.current() if self.has_time else statistics.known()
+
+    def _known(self, shared: Shared[T]) -> T | None:
+        return shared.current() if self.has_time else shared.known()
+
+    def own_detail(self, name: str) -> dict[str, Any]:
+        """Return what a check adds for whoever asks."""
+        check = registry.checks().get(name)
+        if not check or not check.detail or not self.viewer.user:
+            return {}
+        try:
+            with bounded(self.seconds_left):
+                return check.detail(self.request)
+        except (DatabaseError, InterfaceError):
+            return {}
+
+    def answer(self, status: Status, facts: dict[str, Any], *, template: str, **more: Any) -> HttpResponse:
+        """Answer with `facts` whoever may see them; a page finds this question in its context, as `asked`."""
         report = self.report
+        context = {"asked": self, "place": Path(template).stem, **more.pop("context", {})}
         return answers.answer(
-            self.request, self.viewer, status=status, time=report.time, age=report.age, facts=facts, **more
+            self.request,
+            self.viewer,
+            status=status,
+            time=report.time,
+            age=report.age,
+            facts=facts,
+            template=template,
+            context=context,
+            **more,
         )
 
 
@@ -62,14 +119,12 @@ class Asked:
 def whole(request: HttpRequest) -> HttpResponse:
     """The verdict of the readiness probe, with a warning when anything else is wrong, and every check's reading."""
     asked = Asked(request)
-    findings = asked.report.findings
-    facts = {"code": asked.report.ready.code, "checks": [as_facts(finding) for finding in findings]}
+    report = asked.report
     return asked.answer(
-        asked.report.status,
-        facts,
-        findings=findings,
+        report.status,
+        {"code": report.ready.code, "checks": [as_facts(finding) for finding in report.findings]},
+        findings=report.findings,
         template="healthcheck/whole.html",
-        context={"findings": findings, "report": asked.report},
     )
 
 
@@ -80,16 +135,70 @@ def check(request: HttpRequest, name: str) -> HttpResponse:
     findings = asked.report.of(name)
     if not findings:
         return answers.unknown()
-    known = registry.checks().get(name)
-    own = known.detail(request) if known and known.detail and asked.viewer.user else {}
+    own = asked.own_detail(name)
     return asked.answer(
         worst(finding.status for finding in findings),
         {"readings": [as_facts(finding) for finding in findings]},
         own=own,
         findings=findings,
         template="healthcheck/check.html",
-        context={"findings": findings, "name": name, "own": own},
+        context={"name": name, "findings": findings, "own": own},
     )
+
+
+@read_only
+def database(request: HttpRequest) -> HttpResponse:
+    """Whether the database answers, how fast, and its sessions."""
+    asked = Asked(request)
+    findings = asked.report.of("database")
+    return asked.answer(
+        worst(finding.status for finding in findings),
+        asked.look.as_facts() if asked.viewer.sees and asked.look else {},
+        findings=findings,
+        template="healthcheck/database.html",
+        context={"findings": findings},
+    )
+
+
+@read_only
+def database_statistics(request: HttpRequest) -> HttpResponse:
+    """What the catalogue of the database says of its tables, indexes and statements."""
+    asked = Asked(request)
+    findings = asked.report.of("database")
+    return asked.answer(
+        worst(finding.status for finding in findings),
+        _figures(asked.figures) if asked.viewer.sees else {},
+        findings=findings,
+        template="healthcheck/statistics.html",
+    )
+
+
+@read_only
+def system(request: HttpRequest) -> HttpResponse:
+    """What has been: uptime by day, incidents, and the plots of the days that ``?days=`` asks for."""
+    asked = Asked(request)
+    return asked.answer(
+        asked.report.status,
+        {"days": asked.days} | (asked.past.as_facts() if asked.viewer.sees and asked.past else {}),
+        findings=asked.report.findings,
+        template="healthcheck/system.html",
+        context={"ranges": (1, 7, 30, history.DAYS)},
+    )
+
+
+@read_only
+def metrics_text(request: HttpRequest) -> HttpResponse:
+    """The figures in the text format of Prometheus; of a failing site too, or nobody could tell why it fails."""
+    asked = Asked(request)
+    text = metrics.exposition() if asked.viewer.sees else metrics.strangers_line()
+    return answers.finished(HttpResponse(text, content_type=METRICS_TYPE))
+
+
+def _figures(figures: Statistics | None) -> dict[str, Any]:
+    if figures is None:
+        return {}
+    facts = asdict(figures) | {"statistics_age": round(figures.age, 1), "statistics_time": figures.time}
+    return {name: value for name, value in facts.items() if name not in ("time", "taken")}
 
 
 def as_facts(finding: Finding) -> dict[str, Any]:

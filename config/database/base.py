@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.backends.postgresql import base
+from django.dispatch import Signal
 from django.utils.asyncio import async_unsafe
 
 from config.database import deadline, embedded
 
 deadline.install()
+connection_failed = Signal()  # an attempt to connect; Django tells of those that succeed
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -23,6 +25,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        try:
+            return self._connect(conn_params)
+        except Exception:
+            connection_failed.send(type(self))
+            raise
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
         with deadline.greeting():
             if self.settings_dict["OPTIONS"].get("embedded"):
                 # Only a new connection looks at the server: a running one costs a few milliseconds here.

@@ -90,6 +90,12 @@ def _probes(database: Database, options: argparse.Namespace) -> list[Figure]:
     return health.probes(database)
 
 
+def _health_figures(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import health_figures
+
+    return health_figures.measure(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
@@ -97,4 +103,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "storage": _audit_storage,
     "watch": _watch,
     "probes": _probes,
+    "statistics": _health_figures,
 }

@@ -15,7 +15,13 @@ from tests.live import Answer, Database, Site, in_parallel, own_database, runnin
 TOKEN = "a-token-of-the-monitoring"
 LONGEST = 1.0  # seconds, by the wall clock
 # What nobody can ask is not known to be bad.
-EXPECTED = {"/health/": (503, "fail"), "/health/database": (503, "fail"), "/health/migrations": (200, "warn")}
+EXPECTED = {
+    "/health/": (503, "fail"),
+    "/health/database": (503, "fail"),
+    "/health/database/statistics": (503, "fail"),
+    "/health/system?days=30": (503, "fail"),
+    "/health/migrations": (200, "warn"),
+}
 ADDRESSES = list(EXPECTED)
 
 
@@ -36,6 +42,10 @@ def ask(site: Site, address: str) -> Answer:
     return site.browser(headers={"Authorization": f"Bearer {TOKEN}"}).get(address)
 
 
+def open_page(site: Site, address: str) -> Answer:
+    return site.browser(headers={"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}).get(address)
+
+
 def is_well(site: Site) -> bool:
     return ask(site, "/health/").status == 200
 
@@ -50,6 +60,9 @@ def test_a_frozen_database_is_told_within_a_second_and_forgotten_as_fast(site: S
             for address, answer in zip(ADDRESSES * 4, answers, strict=True):
                 facts = json.loads(answer.body)
                 assert (answer.status, facts["status"]) == EXPECTED[address], address
+        for answer in in_parallel([partial(open_page, site, address) for address in ADDRESSES]):
+            assert answer.seconds <= LONGEST
+            assert "<h1" in answer.body
     wait_until(lambda: is_well(site), "all is well again", 2)
 
 

@@ -29,6 +29,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.client import ClientHandler
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
 from accounts import jobs, links
 from accounts.models import Invitation, LoginAttempt, User
@@ -36,6 +37,7 @@ from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
 from config.middleware import CONTENT_SECURITY_POLICY, is_own_path
+from healthcheck.models import ConnectionSample, Incident, Run, Sample
 from tests.factories import InvitationFactory, UserFactory
 
 LONGEST = 3.0  # seconds that any answer may take
@@ -293,11 +295,17 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
     ],
-    **dict.fromkeys(["health/<slug:name>", "health/<slug:name>/"], lambda house: ["database"]),
+    **dict.fromkeys(["health/jobs/<uuid:run_id>", "health/jobs/<uuid:run_id>/"], lambda house: [_newest_run()]),
+    "admin/healthcheck/run/start/<slug:name>/": lambda house: ["optimize"],
+    **dict.fromkeys(["health/<slug:name>", "health/<slug:name>/"], lambda house: ["migrations"]),
     r"admin/(?P<url>.*)$": lambda house: ["nothing/of/the/kind/"],
     "dev/mail/<str:name>/": lambda house: [_newest_mail()],
     "dev/mail/<str:name>/html/": lambda house: [_newest_mail()],
 }
+
+
+def _newest_run() -> str:
+    return str(Run.objects.latest("asked_at").pk)
 
 
 def _newest_mail() -> str:
@@ -326,6 +334,11 @@ def furnish(mails: Any) -> House:
 
 def _furnish(house: House) -> None:
     Group.objects.create(name="porters")
+    Run.objects.create(operation="optimize", state=Run.State.DONE, asked_by_kind="user", asked_by_label="keeper")
     LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
     jobs.send_mail_to_user.enqueue("verify_email", str(house.newcomer.pk))
+    now = timezone.now()
+    Sample.objects.create(at=now, status="pass", milliseconds=0.7)
+    ConnectionSample.objects.create(at=now, active=1, idle=2, idle_in_transaction=0, waiting=0, most=97)
+    Incident.objects.create(check_name="disk", status="warn", code="filling", began_at=now)

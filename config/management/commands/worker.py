@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from config import lifeline
 from config.checks import refuse_unfit_server
 from config.worker import Worker
+from healthcheck import metrics
 
 
 class Command(BaseCommand):
@@ -20,6 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, interval: float, **options: Any) -> None:
         lifeline.hold()
+        metrics.share()
         refuse_unfit_server()
         worker = Worker(interval=max(0.05, interval), once=once)
         worker.configure_signals()

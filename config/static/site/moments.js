@@ -1,12 +1,21 @@
 // Shows each moment in the reader's own time zone; UTC stays in its title. Without this file the page says UTC.
-for (const moment of document.querySelectorAll("time[data-moment]")) {
-  moment.textContent = new Date(moment.dateTime).toLocaleString(document.documentElement.lang || undefined, {
-    year: "numeric",
-    month: "short",
-    day: "numeric",
-    hour: "2-digit",
-    minute: "2-digit",
-    second: "2-digit",
-    timeZoneName: "short",
-  });
+const momentForms = {
+  "": { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" },
+  clock: { hour: "2-digit", minute: "2-digit" },
+  day: { month: "short", day: "numeric" },
+  hour: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+};
+
+function localise(page) {
+  for (const moment of page.querySelectorAll("time[data-moment]")) {
+    moment.title ||= moment.textContent;
+    moment.textContent = new Date(moment.dateTime).toLocaleString(
+      document.documentElement.lang || undefined,
+      momentForms[moment.dataset.moment],
+    );
+  }
 }
+
+localise(document);
+// A script that fetched a page says so here before it shows a part of it.
+document.addEventListener("fetched", (event) => localise(event.detail));

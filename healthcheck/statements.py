@@ -1,0 +1,83 @@
+"""Counts the statements of every connection: how often, how long, the slowest, the failed, by their shape.
+
+It sees what passes Django's cursors, not what is asked of psycopg2's own (COPY is). Whatever goes wrong in here, the
+statement itself goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter, time
+from typing import Any
+
+import structlog
+from django.db.backends.signals import connection_created
+
+from healthcheck.shapes import OTHER, Shape, shape_of
+from healthcheck.tallies import key_of, tallies
+
+HOUR = 3600
+log = structlog.get_logger("healthcheck")
+
+
+def connect() -> None:
+    connection_created.connect(_connected, dispatch_uid="healthcheck.connected")
+
+
+def count_failed_connection() -> None:
+    """Count that a connection to the database could not be opened; for whoever opens them."""
+    _count_event("failed")
+
+
+def measured(execute: Callable[..., Any], statement: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """The wrapper that Django calls around each statement (``connection.execute_wrappers``)."""
+    begun = perf_counter()
+    failed = True
+    try:
+        result = execute(statement, params, many, context)
+        failed = False
+        return result
+    finally:
+        _count(statement, context, perf_counter() - begun, failed)
+
+
+def _connected(sender: Any, connection: Any, **kwargs: Any) -> None:
+    # The list outlives the connection to the server.
+    if measured not in connection.execute_wrappers:
+        connection.execute_wrappers.append(measured)
+    _count_event("opened")
+
+
+def _count_event(event: str) -> None:
+    key = key_of("connection", event)
+    tallies.add(key, key)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Under which keys a shape is counted: its own, and those for when there are too many shapes."""
+
+    times: tuple[str, str]
+    slowest: tuple[str, str]
+    failures: tuple[str, str]
+
+
+def _count(statement: Any, context: dict[str, Any], seconds: float, failed: bool) -> None:
+    try:
+        keys = _keys(shape_of(statement, context["cursor"].cursor))
+        tallies.add(*keys.times, 1.0, seconds)
+        tallies.peak(*keys.slowest, seconds, time() // HOUR)
+        if failed:
+            tallies.add(*keys.failures)
+    except Exception:
+        log.exception("metrics.statement_not_counted")
+
+
+@lru_cache(maxsize=2000)
+def _keys(shape: Shape) -> _Keys:
+    labels = (shape.operation, shape.table, shape.text)
+    others = (shape.operation, OTHER, OTHER)
+    kinds = ("statement", "slowest", "failure")
+    return _Keys(*((key_of(kind, *labels), key_of(kind, *others)) for kind in kinds))
