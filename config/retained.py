@@ -12,7 +12,8 @@ from django_tasks_db.models import DBTaskResult
 from auditlog import partitions
 from config import retention
 from config.retention import Rule
-from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample
+from healthcheck import statement_history
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, StatementHour
 
 JOBS_KEPT_FOR = timedelta(days=14)  # their arguments may hold addresses
 
@@ -64,6 +65,15 @@ def _register_health() -> None:
         _("minutes of the connection history"),
         kept_for=lambda: timedelta(days=30),
         older_than=lambda before: ConnectionSample.objects.filter(at__lt=before),
+    )
+    retention.register(
+        Rule(
+            name="statement_hours",
+            label=_("hours of the statement history"),
+            kept_for=lambda: timedelta(days=statement_history.KEPT_DAYS),
+            count=lambda before: StatementHour.objects.filter(hour__lt=before).count(),
+            delete=statement_history.forget_before,
+        )
     )
     retention.register_rows(
         "incidents",
