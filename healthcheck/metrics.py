@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPMethod
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic, perf_counter
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -29,7 +29,7 @@ from healthcheck.ping import NoAnswer, Ping
 from healthcheck.results import Status
 from healthcheck.shapes import OTHER
 from healthcheck.shared import Shared
-from healthcheck.statements import HOUR
+from healthcheck.statements import Counted, of_host
 from healthcheck.tallies import Pair, key_of, tallies
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
@@ -42,6 +42,7 @@ METHODS = {method.value for method in HTTPMethod} - {"CONNECT", "TRACE"}
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 10.0)  # seconds
 RETRIES = ("connection", "deadlock", "serialization")
 _SLOWER = "+Inf"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def share() -> None:
@@ -126,7 +127,7 @@ class _Site(Collector):
 
 def _of_report(report: Report) -> Iterator[Metric]:
     up = report.status is not Status.FAIL
-    yield _gauge("up", "Whether the site can serve: the database answers, with this code's migrations.", up)
+    yield _gauge("up", "Whether this host can serve: the database answers with this code's migrations, no drain.", up)
     labels, findings = ["check", "host"], report.findings
     statuses = {(each.name, each.host): float(list(Status).index(each.status)) for each in findings}
     yield _gauges("check_status", "The last reading of a check: 0 pass, 1 warn, 2 fail.", labels, statuses)
@@ -142,7 +143,7 @@ def _of_processes(counted: dict[tuple[str, ...], list[Pair]]) -> Iterator[Metric
     for (kind, *labels), pairs in counted.items():
         found.setdefault(kind, []).append((tuple(labels), pairs))
     yield from _requests(found.get("request", []), found.get("bucket", []))
-    yield from _statements(found)
+    yield from _statements(of_host())
     opened = {("opened",): 0.0, ("failed",): 0.0} | _sums(found.get("connection", []))
     yield _counter("database_connections", "Attempts to connect to the database.", ["event"], opened)
     retried = dict.fromkeys(((reason,) for reason in RETRIES), 0.0) | _sums(found.get("retry", []))
@@ -173,31 +174,19 @@ def _requests(requests: Found, buckets: Found) -> Iterator[Metric]:
     yield times
 
 
-def _statements(found: dict[str, Found]) -> Iterator[Metric]:
-    labels, by_table = ["operation", "table"], slice(2)
-    statements = found.get("statement", [])
-    yield _counter("database_statements", "Statements.", labels, _sums(statements, labels=by_table))
-    yield _counter(
-        "database_statement_seconds", "Time in statements.", labels, _sums(statements, place=1, labels=by_table)
-    )
-    yield _counter(
-        "database_statement_errors", "Statements that failed.", labels, _sums(found.get("failure", []), labels=by_table)
-    )
-    slowest = GaugeMetricFamily(
-        "gatehouse_database_statement_slowest_seconds", "The slowest statement of this hour.", labels=labels
-    )
-    for names, seconds in _slowest(found.get("slowest", [])).items():
-        slowest.add_metric(names, seconds)
-    yield slowest
-
-
-def _slowest(found: Found) -> dict[tuple[str, ...], float]:
-    now, slowest = time() // HOUR, dict[tuple[str, ...], float]()
-    for names, pairs in found:
-        of_now = max((seconds for seconds, hour in pairs if hour == now), default=None)
-        if of_now is not None:
-            slowest[names[:2]] = max(of_now, slowest.get(names[:2], 0.0))
-    return slowest
+def _statements(counted: Iterable[Counted]) -> Iterator[Metric]:
+    labels, by_table = ["operation", "table"], dict[tuple[str, ...], list[Counted]]()
+    for each in counted:
+        by_table.setdefault((each.shape.operation, each.shape.table), []).append(each)
+    for name, text, sum_of in (
+        ("statements", "Statements.", lambda each: each.count),
+        ("statement_seconds", "Time in statements.", lambda each: each.seconds),
+        ("statement_errors", "Statements that failed.", lambda each: each.errors),
+    ):
+        sums = {names: float(sum(map(sum_of, every))) for names, every in by_table.items()}
+        yield _counter(f"database_{name}", text, labels, sums)
+    slowest = {names: max(each.slowest for each in every) for names, every in by_table.items()}
+    yield _gauges("database_statement_slowest_seconds", "The slowest statement of this hour.", labels, slowest)
 
 
 # Of the database

@@ -71,7 +71,8 @@ def without_values(statement: str) -> str:
 
     At most `LONGEST_SHAPE` characters.
     """
-    text = " ".join(_WORDS.sub(_replaced, statement).split())
+    storable = statement.encode("utf-8", "replace").decode().replace("\0", "")
+    text = " ".join(_WORDS.sub(_replaced, storable).split())
     text = _ONE.sub("IN (…)", _ARRAY.sub("[…]", _LIST.sub("(…)", text)))
     text = _SAVEPOINT.sub(r"\1", _LISTS.sub("(…)", text))
     return text if len(text) <= LONGEST_SHAPE else f"{text[: LONGEST_SHAPE - 1]}…"

@@ -6,7 +6,8 @@ statement itself goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter, time
@@ -16,10 +17,22 @@ import structlog
 from django.db.backends.signals import connection_created
 
 from healthcheck.shapes import OTHER, Shape, shape_of
-from healthcheck.tallies import key_of, tallies
+from healthcheck.tallies import Pair, Tallies, key_of, tallies
 
 HOUR = 3600
+KINDS = ("statement", "slowest", "failure")
 log = structlog.get_logger("healthcheck")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What all processes of this host made of a shape; times in seconds, `slowest` of this hour."""
+
+    shape: Shape
+    count: int
+    seconds: float
+    slowest: float
+    errors: int
 
 
 def connect() -> None:
@@ -29,6 +42,29 @@ def connect() -> None:
 def count_failed_connection() -> None:
     """Count that a connection to the database could not be opened; for whoever opens them."""
     _count_event("failed")
+
+
+def of_host(counted: Tallies = tallies) -> list[Counted]:
+    """Return every shape that was counted, those that took most time first."""
+    found: dict[Shape, dict[str, list[Pair]]] = defaultdict(dict)
+    for (kind, *labels), pairs in counted.of_host().items():
+        if kind in KINDS:
+            found[Shape(*labels)][kind] = pairs
+    every = [_counted(shape, **pairs) for shape, pairs in found.items()]
+    return sorted(every, key=lambda each: each.seconds, reverse=True)
+
+
+def _counted(
+    shape: Shape, statement: Sequence[Pair] = (), slowest: Sequence[Pair] = (), failure: Sequence[Pair] = ()
+) -> Counted:
+    hour = time() // HOUR
+    return Counted(
+        shape,
+        count=round(sum(count for count, _seconds in statement)),
+        seconds=sum(seconds for _count, seconds in statement),
+        slowest=max([seconds for seconds, of_hour in slowest if of_hour == hour], default=0.0),
+        errors=round(sum(count for count, _seconds in failure)),
+    )
 
 
 def measured(execute: Callable[..., Any], statement: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -79,5 +115,4 @@ def _count(statement: Any, context: dict[str, Any], seconds: float, failed: bool
 def _keys(shape: Shape) -> _Keys:
     labels = (shape.operation, shape.table, shape.text)
     others = (shape.operation, OTHER, OTHER)
-    kinds = ("statement", "slowest", "failure")
-    return _Keys(*((key_of(kind, *labels), key_of(kind, *others)) for kind in kinds))
+    return _Keys(*((key_of(kind, *labels), key_of(kind, *others)) for kind in KINDS))

@@ -140,6 +140,9 @@ def test_an_app_joins_with_one_call_and_its_mistake_costs_only_what_apps_count(m
     figures.register(Family(name="cats", help="Cats in the house.", sql=cats))
     with pytest.raises(ValueError, match="already"):
         figures.register(Family(name="cats", help="More cats."))
+    for name in ("up", "database_bytes", "requests", "Cats", "cats'); DROP TABLE cats"):
+        with pytest.raises(ValueError, match="name of its own"):
+            figures.register(Family(name=name, help="No cats."))
     assert sample("cats", colour="black") == 9
     figures.register(Family(name="dogs", help="Dogs.", sql="SELECT '{}'::jsonb, 1 / 0"))
     metrics._asked.forget()

@@ -35,6 +35,7 @@ SECRET = "hunter2"
         ("SELECT a FROM t WHERE b = ANY(ARRAY[1, 2])", "SELECT a FROM t WHERE b = ANY(ARRAY[…])"),
         ("INSERT INTO t (a, b) VALUES (%s, %s), (1, NULL)", "INSERT INTO t (a, b) VALUES (…)"),
         ("SELECT a FROM t WHERE b = %s AND c = %(name)s", "SELECT a FROM t WHERE b = %s AND c = %(name)s"),
+        ("SELECT a\0b, \ud800 FROM t", "SELECT ab, ? FROM t"),  # neither is text that a database stores
         ('SAVEPOINT "s140_x5"', "SAVEPOINT"),
         ('RELEASE SAVEPOINT "s140_x5"', "RELEASE SAVEPOINT"),
         ('ROLLBACK TO SAVEPOINT "s140_x5"', "ROLLBACK TO SAVEPOINT"),
