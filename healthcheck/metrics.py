@@ -40,7 +40,7 @@ QUESTION_SECONDS = 0.5
 SHARED_SECONDS = 10.0
 METHODS = {method.value for method in HTTPMethod} - {"CONNECT", "TRACE"}
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 10.0)  # seconds
-RETRIES = ("connection", "deadlock", "serialization")
+RETRIES = ("connection_lost", "deadlock", "lock_timeout", "serialization_failure")
 _SLOWER = "+Inf"
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

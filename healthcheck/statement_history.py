@@ -14,13 +14,12 @@ from time import time
 
 from django.db import connection, transaction
 
-from healthcheck.models import Statement, StatementHour
+from healthcheck.models import Statement
 from healthcheck.shapes import Shape
 from healthcheck.slots import lock
 from healthcheck.statements import HOUR, Counted, of_host
 from healthcheck.tallies import Tallies, tallies
 
-KEPT_DAYS = 30
 Totals = tuple[float, float, float]  # count, seconds, errors
 NOTHING: Totals = (0.0, 0.0, 0.0)
 _UPSERT = """
@@ -83,13 +82,6 @@ def _store(grown: Mapping[str, Counted]) -> None:
         statements = [Statement(key=key, **asdict(each.shape)) for key, each in grown.items()]
         Statement.objects.bulk_create(statements, ignore_conflicts=True)
         cursor.execute(_UPSERT.format(rows=rows), [value for row in values for value in row])
-
-
-def forget_before(moment: datetime) -> int:
-    """Delete the hours before `moment`, and statements of which no hour is left; returns how many hours."""
-    deleted, _models = StatementHour.objects.filter(hour__lt=moment).delete()
-    Statement.objects.filter(statementhour=None).delete()
-    return deleted
 
 
 def _read(directory: Path) -> dict[str, Totals]:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from auditlog.delivering import deliver
 from config import figures as of_site
+from config.database import retry
 from healthcheck import figures, metrics
 from healthcheck.figures import Family, labelled
 from healthcheck.metrics import count_retry, exposition, strangers_line
@@ -89,10 +90,11 @@ def test_statements_are_shown_by_operation_and_table_never_by_their_text() -> No
 
 
 def test_retries_are_counted_by_reason() -> None:
-    count_retry("deadlock")
+    for hook in retry.on_retry:
+        hook("deadlock")
     count_retry("something made up")
     assert sample("database_retries_total", reason="deadlock") == 1
-    assert sample("database_retries_total", reason="serialization") == 0
+    assert sample("database_retries_total", reason="serialization_failure") == 0
     assert sample("database_retries_total", reason="other") == 1
 
 
