@@ -19,7 +19,7 @@ import structlog
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -30,7 +30,7 @@ from healthcheck.results import Status
 from healthcheck.shapes import OTHER
 from healthcheck.shared import Shared
 from healthcheck.statements import Counted, of_host
-from healthcheck.tallies import Pair, key_of, tallies
+from healthcheck.tallies import Counts, Pair, key_of, tallies
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 log = structlog.get_logger("healthcheck")
@@ -42,7 +42,6 @@ METHODS = {method.value for method in HTTPMethod} - {"CONNECT", "TRACE"}
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 10.0)  # seconds
 RETRIES = ("connection_lost", "deadlock", "lock_timeout", "serialization_failure")
 _SLOWER = "+Inf"
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def share() -> None:
@@ -100,10 +99,10 @@ def count_retry(reason: str) -> None:
 # Showing
 
 
-def exposition() -> bytes:
-    """Return all figures in Prometheus' text format, within a second whatever the database does."""
+def exposition(seconds: float = ANSWER_SECONDS) -> bytes:
+    """Return all figures in Prometheus' text format, within `seconds`: without the database's if it takes longer."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Site())
+    registry.register(_Site(monotonic() + seconds))
     return generate_latest(registry)
 
 
@@ -113,13 +112,15 @@ def strangers_line() -> bytes:
 
 
 class _Site(Collector):
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
     def collect(self) -> Iterator[Metric]:
-        deadline = monotonic() + ANSWER_SECONDS
         report = overall.current()
         yield from _of_report(report)
         yield from _of_processes(tallies.of_host())
         if report.ready.code != "database":
-            yield from _of_database(deadline)
+            yield from _of_database(self._deadline)
 
 
 # Of the report
@@ -138,12 +139,12 @@ def _of_report(report: Report) -> Iterator[Metric]:
 # Of the processes of this host
 
 
-def _of_processes(counted: dict[tuple[str, ...], list[Pair]]) -> Iterator[Metric]:
+def _of_processes(counted: Counts) -> Iterator[Metric]:
     found: dict[str, list[tuple[tuple[str, ...], list[Pair]]]] = {}
     for (kind, *labels), pairs in counted.items():
         found.setdefault(kind, []).append((tuple(labels), pairs))
     yield from _requests(found.get("request", []), found.get("bucket", []))
-    yield from _statements(of_host())
+    yield from _statements(of_host(counted))
     opened = {("opened",): 0.0, ("failed",): 0.0} | _sums(found.get("connection", []))
     yield _counter("database_connections", "Attempts to connect to the database.", ["event"], opened)
     retried = dict.fromkeys(((reason,) for reason in RETRIES), 0.0) | _sums(found.get("retry", []))
@@ -210,7 +211,8 @@ def _of_database(deadline: float) -> Iterator[Metric]:
     if deadline - monotonic() >= QUESTION_SECONDS and (answer := _asked.current().answer):
         yield from _vitals(answer.connections, answer.activity)
         yield from _site_figures(answer.figures)
-    if deadline - monotonic() >= statistics.ANSWER_SECONDS and (known := statistics.current()):
+    has_time = deadline - monotonic() >= statistics.ANSWER_SECONDS
+    if known := statistics.current() if has_time else statistics.known():
         yield from _statistics(known)
 
 

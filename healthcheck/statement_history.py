@@ -43,7 +43,7 @@ def remember(counted: Tallies = tallies) -> int:
         return 0
     try:
         known = _read(directory)
-        now = {_key(each.shape): each for each in of_host(counted)}
+        now = {_key(each.shape): each for each in of_host(counted.of_host())}
         grown = {key: _growth(each, known.get(key, NOTHING)) for key, each in now.items()}
         grown = {key: each for key, each in grown.items() if each.count}
         if grown:

@@ -17,7 +17,7 @@ import structlog
 from django.db.backends.signals import connection_created
 
 from healthcheck.shapes import OTHER, Shape, shape_of
-from healthcheck.tallies import Pair, Tallies, key_of, tallies
+from healthcheck.tallies import Counts, Pair, key_of, tallies
 
 HOUR = 3600
 KINDS = ("statement", "slowest", "failure")
@@ -44,10 +44,10 @@ def count_failed_connection() -> None:
     _count_event("failed")
 
 
-def of_host(counted: Tallies = tallies) -> list[Counted]:
-    """Return every shape that was counted, those that took most time first."""
+def of_host(counts: Counts) -> list[Counted]:
+    """Return every shape in what `Tallies.of_host` has found, those that took most time first."""
     found: dict[Shape, dict[str, list[Pair]]] = defaultdict(dict)
-    for (kind, *labels), pairs in counted.of_host().items():
+    for (kind, *labels), pairs in counts.items():
         if kind in KINDS:
             found[Shape(*labels)][kind] = pairs
     every = [_counted(shape, **pairs) for shape, pairs in found.items()]

@@ -29,6 +29,7 @@ LONGEST_KEY = 1000  # characters
 MOST_KEYS = {"statement": 200, "slowest": 200, "failure": 200, "request": 500, "bucket": 1500}
 MOST_OTHER_KEYS = 100
 Pair = tuple[float, float]
+Counts = dict[tuple[str, ...], list[Pair]]
 _File: Any = MmapedDict  # it has no types
 
 
@@ -102,9 +103,9 @@ class Tallies:
             if value > highest or period > of_period:
                 store.write_value(key, value, period)
 
-    def of_host(self) -> dict[tuple[str, ...], list[Pair]]:
+    def of_host(self) -> Counts:
         """Return all keys, kind first, with the pair of each process that has one."""
-        found: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
+        found: Counts = defaultdict(list)
         with self._lock:
             store = self._opened()
             entries: Iterable[tuple[str, Pair]] = list(store.items()) if isinstance(store, _Memory) else ()

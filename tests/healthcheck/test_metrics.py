@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from auditlog.delivering import deliver
 from config import figures as of_site
 from config.database import retry
-from healthcheck import figures, metrics
+from healthcheck import figures, metrics, statistics
 from healthcheck.figures import Family, labelled
 from healthcheck.metrics import count_retry, exposition, strangers_line
 from healthcheck.models import Figure
@@ -36,6 +36,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def asked_anew(counted: Tallies) -> None:
     """Counts from nothing, and no answer of an earlier test."""
     metrics._asked.forget()
+    statistics._shared.forget()
     overall.forget()
 
 

@@ -46,7 +46,7 @@ def test_what_took_most_time_comes_first(counted: Tallies) -> None:
         for _time in range(3):
             cursor.execute("SELECT 'quick'")
         cursor.execute("SELECT pg_sleep(0.05)")
-    first, second = statements.of_host()
+    first, second = statements.of_host(counted.of_host())
     assert (first.shape.text, first.count) == ("SELECT pg_sleep(?)", 1)
     assert (second.shape.text, second.count, second.errors) == ("SELECT ?", 3, 0)
     assert first.slowest == first.seconds >= 0.05
