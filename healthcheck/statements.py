@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 from django.db.backends.signals import connection_created
 
-from healthcheck.shapes import OTHER, Shape, shape_of
-from healthcheck.tallies import Counts, Pair, key_of, tallies
+from healthcheck.shapes import OTHER, Shape, as_text, shape_of
+from healthcheck.tallies import Counts, Keys, Pair, key_of, tallies
 
 HOUR = 3600
 KINDS = ("statement", "slowest", "failure")
@@ -95,16 +95,15 @@ def _count_event(event: str) -> None:
 class _Keys:
     """Under which keys a shape is counted: its own, and those for when there are too many shapes."""
 
-    times: tuple[str, str]
-    slowest: tuple[str, str]
-    failures: tuple[str, str]
+    times: Keys
+    slowest: Keys
+    failures: Keys
 
 
 def _count(statement: Any, context: dict[str, Any], seconds: float, failed: bool) -> None:
     try:
-        keys = _keys(shape_of(statement, context["cursor"].cursor))
-        tallies.add(*keys.times, 1.0, seconds)
-        tallies.peak(*keys.slowest, seconds, time() // HOUR)
+        keys = _keys(as_text(statement, context["cursor"].cursor))
+        tallies.took(keys.times, keys.slowest, seconds, time() // HOUR)
         if failed:
             tallies.add(*keys.failures)
     except Exception:
@@ -112,7 +111,8 @@ def _count(statement: Any, context: dict[str, Any], seconds: float, failed: bool
 
 
 @lru_cache(maxsize=2000)
-def _keys(shape: Shape) -> _Keys:
+def _keys(statement: str) -> _Keys:
+    shape = shape_of(statement)
     labels = (shape.operation, shape.table, shape.text)
     others = (shape.operation, OTHER, OTHER)
     return _Keys(*((key_of(kind, *labels), key_of(kind, *others)) for kind in KINDS))

@@ -33,8 +33,7 @@ def host(tmp_path: Path) -> Iterator[Tallies]:
 
 def count(host: Tallies, times: int = 1, seconds: float = 0.5, failed: int = 0) -> None:
     for _time in range(times):
-        host.add(key_of("statement", *SHAPE), "", 1.0, seconds)
-        host.peak(key_of("slowest", *SHAPE), "", seconds, NOW)
+        host.took((key_of("statement", *SHAPE), ""), (key_of("slowest", *SHAPE), ""), seconds, NOW)
     for _time in range(failed):
         host.add(key_of("failure", *SHAPE), "")
 
