@@ -41,8 +41,8 @@ def connect() -> None:
     for family in _families():
         figures.register(family)
     batch_recorded.connect(_recorded, sender=Record, dispatch_uid="config.figures")
-    retry.on_retry.append(metrics.count_retry)
     connection_failed.connect(_connection_failed, dispatch_uid="config.figures")
+    retry.on_retry.append(metrics.count_retry)
     schedule.every_minute(beat)
     schedule.every_minute(measure_trail)
     schedule.every_minute(statement_history.remember)

@@ -12,8 +12,7 @@ from django_tasks_db.models import DBTaskResult
 from auditlog import partitions
 from config import retention
 from config.retention import Rule
-from healthcheck import statement_history
-from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, StatementHour
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, Statement, StatementHour
 
 JOBS_KEPT_FOR = timedelta(days=14)  # their arguments may hold addresses
 
@@ -66,15 +65,6 @@ def _register_health() -> None:
         kept_for=lambda: timedelta(days=30),
         older_than=lambda before: ConnectionSample.objects.filter(at__lt=before),
     )
-    retention.register(
-        Rule(
-            name="statement_hours",
-            label=_("hours of the statement history"),
-            kept_for=lambda: timedelta(days=statement_history.KEPT_DAYS),
-            count=lambda before: StatementHour.objects.filter(hour__lt=before).count(),
-            delete=statement_history.forget_before,
-        )
-    )
     retention.register_rows(
         "incidents",
         _("incidents that are over"),
@@ -86,4 +76,16 @@ def _register_health() -> None:
         _("operations that have ended"),
         kept_for=lambda: timedelta(days=45),
         older_than=lambda before: Run.objects.filter(ended_at__lt=before),
+    )
+    retention.register_rows(
+        "statement_hours",
+        _("hours of the history of statements"),
+        kept_for=lambda: timedelta(days=30),
+        older_than=lambda before: StatementHour.objects.filter(hour__lt=before),
+    )
+    retention.register_rows(
+        "statements",
+        _("statements of which no hour is left"),
+        kept_for=timedelta,
+        older_than=lambda _before: Statement.objects.filter(statementhour=None),
     )

@@ -53,8 +53,8 @@ def connection_sample(age: timedelta) -> None:
 
 
 def statement_hour(age: timedelta) -> None:
-    statement, _new = Statement.objects.get_or_create(key="a", operation="select", table="a", text="a")
-    StatementHour.objects.create(statement=statement, host="a", hour=NOW - age)
+    statement, _new = Statement.objects.get_or_create(key="a", operation="select", table="other", text="SELECT ?")
+    StatementHour.objects.create(statement=statement, hour=NOW - age, host="h")
 
 
 AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
@@ -81,8 +81,8 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     ),
     "health_samples": (45 * DAY, lambda age: Sample.objects.create(at=NOW - age, status="pass")),
     "connection_samples": (30 * DAY, connection_sample),
-    "statement_hours": (30 * DAY, statement_hour),
     "incidents": (45 * DAY, incident),
+    "statement_hours": (30 * DAY, statement_hour),
     "operations": (
         45 * DAY,
         lambda age: Run.objects.create(operation="optimize", state=Run.State.DONE, ended_at=NOW - age),
@@ -91,7 +91,7 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
 
 
 def test_every_rule_is_tested_here_or_with_what_it_is_about() -> None:
-    assert retention.rules().keys() - AGES.keys() == {"unconfirmed_accounts", "audit_weeks"}
+    assert retention.rules().keys() - AGES.keys() == {"unconfirmed_accounts", "audit_weeks", "statements"}
 
 
 @pytest.mark.django_db
