@@ -17,7 +17,7 @@ from healthcheck.shared import Shared
 
 # A check that has not been run for so many of its intervals is not known to pass. On a host, nobody misses it then.
 STALE_INTERVALS = 3
-NEEDED = ("database", "migrations", "draining")  # what being ready needs, by the codes of readiness
+_NEEDED = ("database", "migrations", "draining")  # what being ready needs, by the codes of readiness
 _READINGS = """
 SELECT check_name, host, status, code, value, unit, milliseconds, extract(epoch FROM clock_timestamp() - at)::float8
 FROM healthcheck_reading ORDER BY check_name, host LIMIT 1000
@@ -92,7 +92,7 @@ def _rows(seconds: float) -> list[tuple[Any, ...]] | None:
 
 
 def _needed(ready: Ready) -> Iterator[Finding]:
-    for name in NEEDED:
+    for name in _NEEDED:
         missed = ready.code == name
         if name == "migrations" and ready.code == "database":
             yield Finding(name, Status.WARN, "unknown", ready.age)  # nobody could ask
@@ -124,7 +124,7 @@ def _is_stale(finding: Finding, check: registry.Check) -> bool:
 def _grown_old(findings: Iterable[Finding], seconds: float) -> Iterator[Finding]:
     """Yield the readings known before, older by `seconds`: what cannot be read again is shown with its age."""
     for finding in findings:
-        if finding.name not in NEEDED:
+        if finding.name not in _NEEDED:
             yield replace(finding, age=None if finding.age is None else finding.age + seconds)
 
 

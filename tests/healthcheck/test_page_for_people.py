@@ -165,6 +165,26 @@ def test_without_time_left_the_page_shows_what_the_process_knows(
     assert "accounts_user" in again
 
 
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"title": "Changed the name", "by": "keeper"}, "Changed the name"),
+        ({"action": "update", "resource": "accounts.user", "object": "<b>ada</b>", "by": "keeper"}, "“&lt;b&gt;ada"),
+    ],
+)
+def test_what_a_check_adds_is_listed_and_not_asked_for_by_itself(
+    browser: Client, record: dict[str, Any], words: str
+) -> None:
+    own = {"records": [record | {"at": "2026-03-01T12:00:00+00:00"}]}
+    registry.register(Check(name="own", label="Own", run=lambda: Result(Status.PASS), detail=lambda request: own))
+    page = browser.get("/health/own").content.decode()
+    assert words in page
+    assert "2026-03-01 12:00:00 UTC" in page
+    # Reading records is recorded: nothing may do it again and again.
+    assert "healthcheck/health" in browser.get("/health/weather").content.decode()
+    assert not re.search(r"healthcheck/health[.\w]*js", page)
+
+
 # History
 
 NONSENSE = ["", "0", "-1", "x", "1.5", "²", "٣", "1e3", "9" * 400, "%00", "1&days=x", "None"]
@@ -319,7 +339,7 @@ def test_a_moment_is_told_in_utc_until_the_reader_s_zone_is_known() -> None:
 
 
 def test_every_code_of_the_probes_has_advice_of_its_own() -> None:
-    for name, code in overall._CODES.items():
+    for name, code in (("database", "no_answer"), ("migrations", "not_applied"), ("draining", "draining")):
         assert advice.advice(name, code) is advice._ADVICE[name, code]
     for code in ("not_run", "timeout", "error", "unknown"):
         assert advice.advice("mail", code) is advice._GENERAL[code]
