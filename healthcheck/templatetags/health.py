@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from healthcheck import advice
+from healthcheck.history import IncidentView
 from healthcheck.overall import Finding, Report
 from healthcheck.results import Status
 from healthcheck.statistics import Cap
@@ -67,6 +68,12 @@ def advised(finding: Any) -> advice.Advice:
 @register.filter
 def called(name: str) -> Any:
     return advice.label(name)
+
+
+@register.filter
+def of_check(incidents: list[IncidentView] | None, name: str) -> list[IncidentView]:
+    """Return the incidents of one check."""
+    return [incident for incident in incidents or () if incident.check_name == name]
 
 
 @register.filter

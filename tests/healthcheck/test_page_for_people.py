@@ -217,6 +217,9 @@ def test_incidents_are_told_with_their_length_in_words(browser: Client) -> None:
     Incident.objects.create(check_name="weather", status="warn", code="rain", began_at=now - timedelta(seconds=90))
     page = shown(browser, "/health/system/")
     assert re.search(r"Weather\s+warning\s+goes on .* for 1 min 3\d s .* Database\s+failing .* for 1 h 5 min", page)
+    weathers = shown(browser, "/health/weather")
+    assert "for 1 min 3" in weathers
+    assert "for 1 h 5 min" not in weathers
 
 
 # Database
@@ -253,15 +256,16 @@ def day(**minutes: int) -> Day:
 
 
 def test_a_single_bad_minute_of_a_day_is_seen() -> None:
-    bars = plots.uptime_bars([day(passed=1439, failed=1), day(unknown=1440), day(failed=1440), day(warned=1, passed=1)])
-    assert [bar.parts for bar in bars["bars"]] == [
+    days = [day(passed=1439, failed=1), day(unknown=1440), day(failed=1440), day(warned=1, passed=1), day(passed=1)]
+    bars = plots.uptime_bars(days)
+    assert [bar.parts for bar in bars["others"]] == [
         (("fail", 0, 6), ("pass", 6, 34)),
         (("unknown", 0, 40),),
         (("fail", 0, 40),),
         (("warn", 0, 20), ("pass", 20, 20)),
     ]
-    assert [bar.x for bar in bars["bars"]] == [0, 10, 20, 30]
-    assert bars["up"] == pytest.approx(1441 / 2882)
+    assert [bar.x for bar in (*bars["others"], *bars["whole"])] == [0, 10, 20, 30, 40]
+    assert bars["up"] == pytest.approx(1442 / 2883)
     assert plots.uptime_bars([])["up"] is None
 
 
