@@ -6,10 +6,8 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import audited, jobs, lockout, receivers
-        from config import schedule
+        from accounts import audited, receivers, retention
 
         audited.register_models()
         receivers.connect()
-        schedule.every_minute(lockout.forget_old)
-        schedule.every_minute(jobs.forget_requested_mails)
+        retention.register_rules()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, cast
 
 from django import forms
@@ -19,6 +20,7 @@ from accounts import identity, invitations, lockout, roles, services
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
+from config.database import retry
 
 
 def password_rules() -> list[str]:
@@ -78,7 +80,8 @@ class SignUpForm(forms.Form):
         user = User(**given)
         if {"username", "email"} <= cleaned.keys():
             user.signup_key = services.SignUp(**given, password="", browser=self.browser).key
-        if "username" in cleaned and (refusal := services.username_refusal(user)):
+        look = partial(services.username_refusal, user)
+        if "username" in cleaned and (refusal := retry.run(look, idempotent=True)):
             self.add_error("username", refusal.as_validation_error())
         if "password" in cleaned:
             try:

@@ -91,9 +91,3 @@ def _reserve_mail(mail: str, email_canonical: str) -> RequestedMail | None:
         hold_until_commit(f"mail {email_canonical}")  # several workers may run
         recent = RequestedMail.objects.filter(email_canonical=email_canonical, sent_at__gt=Now() - REQUESTED_MAILS_FOR)
         return RequestedMail.objects.create(email_canonical=email_canonical) if recent.count() < most else None
-
-
-def forget_requested_mails() -> int:
-    """Delete what counts no more; returns how many."""
-    deleted, _models = RequestedMail.objects.filter(sent_at__lt=Now() - REQUESTED_MAILS_FOR).delete()
-    return deleted

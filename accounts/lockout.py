@@ -211,11 +211,6 @@ def forget(attempts: QuerySet[LoginAttempt]) -> int:
     return deleted
 
 
-def forget_old() -> int:
-    """Delete what is no part of any lock any more; returns how many."""
-    return forget(LoginAttempt.objects.filter(reserved_at__lt=Now() - 2 * settings.LOGIN_COOLOFF))
-
-
 # Showing
 
 

@@ -32,7 +32,9 @@ _HELP = _LOOK | {"accounts.change_user", "accounts.add_invitation", "accounts.ch
 # what happened to it, without the values.
 _AUDIT = {"auditlog.view_record", "auditlog.export_record"}
 # All staff: whoever answers people must know whether it is them or us.
-_HEALTH = {f"healthcheck.view_{what}" for what in ("health", "sample", "connectionsample", "incident")}
+_HEALTH = {f"healthcheck.view_{what}" for what in ("health", "sample", "connectionsample", "incident", "run")}
+# Not migrations: they change what everybody else relies on, so that is for superusers and whom they trust with it.
+_OPERATE = {"healthcheck.run_optimize", "healthcheck.run_cleanup"}
 
 MEMBER = "Member"
 ROLES = {
@@ -40,6 +42,7 @@ ROLES = {
         permissions=_HELP
         | _AUDIT
         | _HEALTH
+        | _OPERATE
         | {"accounts.add_user", "accounts.view_reservedusername", "auditlog.restore_record"},
         staff=True,
     ),

@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
@@ -25,6 +26,7 @@ import auditlog
 from accounts import identity, invitations, jobs, links, lockout, roles
 from accounts.errors import AccountError
 from accounts.models import LoginAttempt, ReservedUsername, User
+from config.database import retry
 
 _ENOUGH = 100  # rows that look like one name; more tell nothing new
 _SIGNUP_KEYS = uuid.UUID("01a1fe20-0000-7000-8000-000000000000")  # any constant of our own
@@ -37,6 +39,8 @@ _REFUSALS = {
     "accounts_user_email": ("email_taken", "email"),
     # Only the same form can meet its own key, so its caller looks the key up before it explains.
     "accounts_user_signup_key": ("username_taken", "username"),
+    # Only the same attempt can meet its own id: it was committed, and the connection lost before it was told.
+    "accounts_user_pkey": ("username_taken", "username"),
 }
 
 
@@ -82,6 +86,11 @@ def sign_up(signup: SignUp) -> SignUpOutcome:
     user.signup_key = signup.key
     identity.validate_email_domain(user.email)
     user.set_password(signup.password)  # the slow part, so before the transaction
+    # May be done twice: what an attempt has committed whose answer was lost, the next one finds by the user's id.
+    return retry.run(partial(_sign_up, user, signup), idempotent=True)
+
+
+def _sign_up(user: User, signup: SignUp) -> SignUpOutcome:
     try:
         with refusals(), transaction.atomic(durable=True):
             # Lock order: invitation, then user.
@@ -107,8 +116,9 @@ def _let_in(user: User, use: invitations.Use | None) -> None:
 
 def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
     # The same form in the same instant breaks several constraints at once; its key tells what it is.
-    if User.objects.filter(signup_key=user.signup_key).exists():
-        return SignUpOutcome.REPEATED
+    twin = User.objects.filter(signup_key=user.signup_key).only("pk").first()
+    if twin is not None:
+        return SignUpOutcome.CREATED if twin.pk == user.pk else SignUpOutcome.REPEATED
     if refusal.field == "username":
         raise username_refusal(user) or refusal
     if refusal.code != "email_taken":
@@ -131,17 +141,22 @@ def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
 def add_user(user: User, *, acting_user: User | None) -> None:
     """An administrator or a command adds a colleague; without a password yet, a mail lets them choose one.
 
-    The address counts as verified: whoever adds a colleague vouches for it. Raises AccountError
-    (also ``email_taken``) and ValidationError (shape).
+    The address counts as verified: whoever adds a colleague vouches for it. May be done again after a lost
+    connection. Raises AccountError (also ``email_taken``) and ValidationError (shape).
     """
     user.email_verified_at = user.email_verified_at or timezone.now()
     if not user.password:
         user.set_password(None)
-    with refusals(), transaction.atomic():
-        _insert(user)
-        roles.give(user, [])
-        if not user.has_usable_password():
-            jobs.send_mail_to_user.enqueue("set_password", str(user.pk))
+    try:
+        with refusals(), transaction.atomic():
+            _insert(user)
+            roles.give(user, [])
+            if not user.has_usable_password():
+                jobs.send_mail_to_user.enqueue("set_password", str(user.pk))
+    except AccountError:
+        # Its own id is taken if an earlier attempt was committed and nobody was told.
+        if not User.objects.filter(pk=user.pk).exists():
+            raise
 
 
 def _insert(user: User) -> None:
@@ -149,6 +164,22 @@ def _insert(user: User) -> None:
     user.clean()
     user.clean_fields(exclude=["password"])
     user.save(force_insert=True)
+
+
+def unconfirmed_since(before: datetime) -> QuerySet[User]:
+    """Return those who signed up before then and have neither confirmed their address nor ever signed in.
+
+    Whom an administrator has added, edited into staff or shut out is none of them.
+    """
+    never_came = Q(email_verified_at=None, last_login=None, login_count=0)
+    signed_up = Q(signup_key__isnull=False, is_staff=False, is_superuser=False, is_active=True, deleted_at=None)
+    return User.objects.filter(never_came & signed_up, created_at__lt=before)
+
+
+@auditlog.acting_as(reason="address not confirmed in time")
+def delete_unconfirmed(users: QuerySet[User]) -> None:
+    """Take accounts away that nobody has ever used (see `unconfirmed_since`); their names and addresses are free."""
+    users.delete()
 
 
 def save_user(user: User, *, changed: Collection[str], acting_user: User) -> None:

@@ -14,11 +14,16 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import figures, schedule
+        from config import figures, lifeline, operating, retained, retention, schedule
+        from healthcheck import signals
 
         schedule.every_turn(delivering.deliver)
         schedule.every_minute(care.tend)
+        schedule.every_minute(retention.keep_rules)
+        retained.register_rules()
         figures.connect()
+        operating.join()
+        signals.serving.connect(lambda **_: lifeline.hold(), weak=False, dispatch_uid="lifeline")
         describing.name_actions({"configure": _("changed the settings")})
 
 

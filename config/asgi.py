@@ -28,14 +28,22 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer health probes before all middleware; hand everything else to Django."""
     if scope["type"] == "http":
-        # In a thread of its own: the one that Django shares may be busy with a slow view.
-        answer = await sync_to_async(probes.answer, thread_sensitive=False)(scope["method"], scope["path"])
-        if answer is not None:
-            await _send(answer, send)
+        if probes.is_probe(scope["path"]):
+            await _send(await _probed(scope), send)
             return
         scope = {**scope, "headers": [(name, _tamed(name, value)) for name, value in scope["headers"]]}
         receive = _bounded(scope, receive)
     await django_application(scope, receive, send)
+
+
+async def _probed(scope: dict[str, Any]) -> probes.Answer:
+    meta = {
+        f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}": value.decode("latin-1")
+        for name, value in scope["headers"]
+    }
+    # In a thread of its own: it may wait for the database, and the thread that Django shares for a slow view.
+    answer = sync_to_async(probes.answer, thread_sensitive=False)
+    return await answer(scope["method"], scope["path"], scope.get("scheme", ""), meta)
 
 
 def _bounded(scope: dict[str, Any], receive: Receive) -> Receive:

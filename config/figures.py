@@ -43,7 +43,7 @@ def connect() -> None:
     connection_failed.connect(_connection_failed, dispatch_uid="config.figures")
     schedule.every_minute(beat)
     schedule.every_minute(measure_trail)
-    schedule.every_minute(statement_history.write)
+    schedule.every_minute(statement_history.remember)
 
 
 def _families() -> Iterator[Family]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import selectors
+import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -11,10 +14,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import django
 from django.conf import settings
 from gunicorn.glogging import Logger as GunicornLogger
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from config import lifeline
+from config import front, lifeline
 from config.checks import refuse_unfit_server
+from healthcheck import probes
 
 wsgi_app = "config.wsgi:application"
 bind = f"{settings.BIND}:{settings.PORT}"
@@ -36,6 +40,9 @@ control_socket_disable = True  # nobody steers it from outside; it would be a fi
 accesslog = None  # the application writes one line a request, without tokens
 errorlog = "-"
 logger_class = "config.gunicorn.Logger"
+
+LONGEST_PROBE = 2048  # bytes
+LIVE = {path for path in probes.PATHS if "live" in path}
 
 
 def on_starting(server: Any) -> None:
@@ -63,10 +70,71 @@ def when_ready(server: Any) -> None:
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Threads; and at the end, everybody who has connected is served and the door is closed at once.
+    """Threads; probes are answered without one, clients that say nothing hold none; and a gentle end.
 
-    gunicorn's own worker goes on listening while it finishes, and resets in the end whoever came meanwhile.
+    At the end everybody who has connected is served and the door is closed at once: gunicorn's own worker goes on
+    listening while it finishes, and resets in the end whoever came meanwhile.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._at_work = 0
+
+    def accept(self, listener: Any) -> None:
+        """Let somebody in; a thread is taken once there is something to read."""
+        if not self.alive:
+            super().accept(listener)
+            return
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            client, address = listener.accept()
+            self.nr_conns += 1
+            conn = TConn(self.cfg, client, address, listener.getsockname())
+            conn.set_timeout()
+            self.pending_conns.append(conn)
+            self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        if not self._answers_probe(conn, self.pending_conns):
+            super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        if not self._answers_probe(conn, self.keepalived_conns):
+            super().on_client_socket_readable(conn, client)
+
+    def enqueue_req(self, conn: Any) -> None:
+        self._at_work += 1
+        super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, future: Any) -> None:
+        self._at_work -= 1
+        super().finish_request(conn, future)
+
+    def _answers_probe(self, conn: Any, waiting: Any) -> bool:
+        """Answer `conn`, one of those `waiting`, if it asks what is known; else leave its bytes where they are."""
+        if self.cfg.is_ssl or not self.alive:
+            return False
+        # Whoever is alive says so; whoever has no thread left is not ready, and the probe waits as pages do.
+        paths = probes.PATHS if self._at_work < self.cfg.threads else LIVE
+        stays = False
+        try:
+            head = conn.sock.recv(LONGEST_PROBE, socket.MSG_PEEK)
+            answer = front.answer(head, paths)
+            if answer is None:
+                return False
+            content, stays = answer
+            conn.sock.recv(len(head))
+            stays = conn.sock.send(content) == len(content) and stays
+        except OSError:  # gone
+            pass
+        waiting.remove(conn)
+        if stays:
+            conn.set_timeout()
+            waiting.append(conn)
+        else:
+            self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            conn.close()
+        return True
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)

@@ -184,11 +184,21 @@ env.require_random("AUDITLOG_SEAL_KEY", [AUDITLOG_SEAL_KEY] if AUDITLOG_SEAL_KEY
 env.require_random("AUDITLOG_SEAL_KEY_FALLBACKS", AUDITLOG_SEAL_KEY_FALLBACKS)
 
 # --- Health ------------------------------------------------------------------------------------------
+# While this file is there, no process of the host is ready; `manage.py health drain` makes it.
+HEALTH_DRAIN_FILE = env.text("HEALTH_DRAIN_FILE") or str(BASE_DIR / ".draining")
+# Where `manage.py health serve` listens; 0: `manage.py serve` does not start it.
+HEALTH_PORT = env.integer("HEALTH_PORT", 0, low=0, high=65535)
+HEALTH_BIND = env.text("HEALTH_BIND") or BIND
 # Bounds what health pages ask of the database in the name of whoever is signed in.
 HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
 HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
 HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
+# Whether migrations may be applied over HTTP.
+HEALTH_MIGRATIONS = env.flag("HEALTH_MIGRATIONS", default=DEVELOPMENT)
 HEALTH_COOKIE_NAME = f"{_prefix}health"
+# Where the processes of this host count; the directory is theirs alone.
+HEALTH_METRICS_DIRECTORY = BASE_DIR / env.text("HEALTH_METRICS_DIRECTORY", ".metrics")
+HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -204,6 +214,9 @@ RESERVED_USERNAMES = env.words(
 )
 NAME_RESERVED_DAYS = env.integer("NAME_RESERVED_DAYS", 90, low=0, high=36500)
 EMAIL_VERIFICATION_HOURS = env.integer("EMAIL_VERIFICATION_HOURS", 72, low=1, high=720)
+UNCONFIRMED_ACCOUNT_DAYS = env.integer("UNCONFIRMED_ACCOUNT_DAYS", 0, low=0, high=36500)
+if 0 < UNCONFIRMED_ACCOUNT_DAYS * 24 < EMAIL_VERIFICATION_HOURS:
+    env.fault("UNCONFIRMED_ACCOUNT_DAYS: must not be shorter than EMAIL_VERIFICATION_HOURS, in which links still work.")
 INVITATION_DAYS = env.integer("INVITATION_DAYS", 14, low=1, high=365)
 INVITATIONS_PER_DAY = env.integer("INVITATIONS_PER_DAY", 50, low=0, high=1_000_000)
 INVITATIONS_PER_DAY_OF_SITE = env.integer("INVITATIONS_PER_DAY_OF_SITE", 1000, low=0, high=1_000_000)
@@ -264,11 +277,6 @@ else:
 EMAIL_TIMEOUT = env.integer("EMAIL_TIMEOUT", 10, low=1, high=120)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"Gatehouse <no-reply@{_base.hostname or 'localhost'}>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
-
-# --- Health ------------------------------------------------------------------------------------------
-# Where the processes of this host count; the directory is theirs alone.
-HEALTH_METRICS_DIRECTORY = Path(env.text("HEALTH_METRICS_DIRECTORY") or BASE_DIR / ".metrics")
-HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 
 # --- Logs --------------------------------------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", ("json", "console"), "console" if DEVELOPMENT else "json")

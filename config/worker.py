@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import random
 import secrets
+import threading
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,6 +25,8 @@ from django_tasks_db.management.commands.db_worker import Worker as DatabaseWork
 from django_tasks_db.models import DBTaskResult
 
 from config import configuration, schedule
+from config.database import retry
+from healthcheck import operations
 
 
 class JsonArrayLength(Func):
@@ -38,7 +42,6 @@ FIRST_DELAY = 10.0  # seconds
 LONGEST_DELAY = 3 * 3600.0  # seconds
 ABANDONED_AFTER = timedelta(minutes=10)  # far longer than any job runs
 EVERY_MINUTE = 60.0  # seconds
-KEPT_FOR = timedelta(days=14)
 DATABASE_DELAY = 2.0  # seconds between looks at a database that is away
 
 
@@ -48,36 +51,26 @@ def delay_before(attempt: int) -> float:
     return delay * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, hides nothing
 
 
-class Worker(DatabaseWorker):
-    """One worker process; any number may run side by side.
+class Lane(DatabaseWorker):
+    """Runs the jobs of some queues, one after the other; `but_not` and `queues` are names, ``*`` is all."""
 
-    `interval` is the pause between looks at an empty queue, in seconds. With `once` it ends when no job is
-    ready.
-    """
-
-    def __init__(self, *, interval: float = 1.0, once: bool = False) -> None:
+    def __init__(self, *, interval: float, once: bool, queues: list[str], but_not: list[str]) -> None:
         super().__init__(
-            queue_names=["*"],
+            queue_names=queues,
             interval=interval,
             batch=True,  # the base class returns when the queue is empty, so that the schedule gets its turn
             backend_name="default",
             startup_delay=False,
             max_tasks=None,
             worker_id=secrets.token_hex(16),
-            excluded_queue_names=[],
+            excluded_queue_names=but_not,
         )
         self.once = once
-        self._kept_schedule = float("-inf")
-        self._took_turn = float("-inf")
-        self._began = False
 
     def run(self) -> None:
         while self.running:
             try:
-                self._begin()
-                self._keep_schedule()
-                super().run()
-                self._take_turn()
+                self._work_off()
                 pause = self.interval
             except (DatabaseError, InterfaceError) as error:
                 if self.once:
@@ -89,6 +82,62 @@ class Worker(DatabaseWorker):
                 return
             if self.running:
                 time.sleep(pause)
+
+    def _work_off(self) -> None:
+        super().run()
+
+    def run_task(self, db_task_result: Job) -> None:
+        super().run_task(db_task_result)
+        if db_task_result.status == TaskResultStatus.FAILED:
+            self._try_again(db_task_result)
+
+    @staticmethod
+    def _try_again(job: Job) -> None:
+        attempts = len(job.worker_ids)
+        about = {
+            "job": job.task_path,
+            "id": str(job.pk),
+            "attempts": attempts,
+            "error": job.exception_class_path,
+        }
+        if attempts >= MOST_ATTEMPTS:
+            log.error("job.given_up", exception=job.traceback, **about)
+            return
+        seconds = delay_before(attempts + 1)
+        put_back = partial(
+            DBTaskResult.objects.filter(pk=job.pk).update,
+            status=TaskResultStatus.READY,
+            run_after=timezone.now() + timedelta(seconds=seconds),
+        )
+        retry.run(put_back, idempotent=True, patience=retry.BACKGROUND)
+        log.warning("job.failed", next_try_in=round(seconds), **about)
+
+
+class Worker(Lane):
+    """One worker process; any number may run side by side.
+
+    `interval` is the pause between looks at an empty queue, in seconds. With `once` it ends when no job is
+    ready.
+    """
+
+    def __init__(self, *, interval: float = 1.0, once: bool = False) -> None:
+        super().__init__(interval=interval, once=once, queues=["*"], but_not=[] if once else [operations.QUEUE])
+        self._kept_schedule = float("-inf")
+        self._took_turn = float("-inf")
+        self._began = False
+
+    def run(self) -> None:
+        if not self.once:
+            # An operation may take an hour, in which mails must not wait. It ends with the process, and is told so.
+            aside = Lane(interval=max(self.interval, 1.0), once=False, queues=[operations.QUEUE], but_not=[])
+            threading.Thread(target=aside.run, name="operations", daemon=True).start()
+        super().run()
+
+    def _work_off(self) -> None:
+        self._begin()
+        self._keep_schedule()
+        super()._work_off()
+        self._take_turn()
 
     def _begin(self) -> None:
         if not self._began:
@@ -108,26 +157,6 @@ class Worker(DatabaseWorker):
         super().run_task(db_task_result)
         if time.monotonic() - self._took_turn > self.interval:  # a long queue must not keep the rest waiting
             self._take_turn()
-        if db_task_result.status == TaskResultStatus.FAILED:
-            self._try_again(db_task_result)
-
-    @staticmethod
-    def _try_again(job: Job) -> None:
-        attempts = len(job.worker_ids)
-        about = {
-            "job": job.task_path,
-            "id": str(job.pk),
-            "attempts": attempts,
-            "error": job.exception_class_path,
-        }
-        if attempts >= MOST_ATTEMPTS:
-            log.error("job.given_up", exception=job.traceback, **about)
-            return
-        seconds = delay_before(attempts + 1)
-        DBTaskResult.objects.filter(pk=job.pk).update(
-            status=TaskResultStatus.READY, run_after=timezone.now() + timedelta(seconds=seconds)
-        )
-        log.warning("job.failed", next_try_in=round(seconds), **about)
 
 
 @schedule.every_minute
@@ -146,10 +175,3 @@ def requeue_abandoned() -> int:
     if found:
         log.warning("jobs.requeued", count=found)
     return found
-
-
-@schedule.every_minute
-def forget_finished() -> int:
-    """Delete jobs that ended long ago; returns how many. Their arguments may hold addresses."""
-    deleted, _models = DBTaskResult.objects.finished().filter(finished_at__lt=timezone.now() - KEPT_FOR).delete()
-    return deleted

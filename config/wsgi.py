@@ -23,8 +23,9 @@ StartResponse = Callable[..., Any]
 
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     """Answer health probes before all middleware; hand everything else to Django."""
-    answer = probes.answer(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-    if answer is not None:
+    path = environ.get("PATH_INFO", "")
+    if probes.is_probe(path):
+        answer = probes.answer(environ["REQUEST_METHOD"], path, environ.get("wsgi.url_scheme", ""), environ)
         start_response(answer.status_line, answer.headers)
         return [answer.body]
     environ["CONTENT_TYPE"] = tamed(environ.get("CONTENT_TYPE", ""))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from healthcheck.results import Status
@@ -156,3 +158,55 @@ class StatementHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H} {self.host} {self.statement_id}"
+
+
+class Run(models.Model):
+    """An operation that somebody has asked for, what has come of it so far, and in the end what it did.
+
+    There is at most one open run of each operation.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("waiting for a worker")
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+
+    OPEN = (State.QUEUED, State.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    operation = models.CharField(_("operation"), max_length=40)
+    state = models.CharField(_("state"), max_length=7, choices=State.choices, default=State.QUEUED)
+    code = models.CharField(_("code"), max_length=40, blank=True, help_text=_("Why it has failed."))
+    arguments = models.JSONField(_("arguments"), default=dict)
+    progress = models.JSONField(_("progress"), default=dict)
+    result = models.JSONField(_("result"), default=dict)
+    asked_by_kind = models.CharField(max_length=10, help_text=_("user, token or command"))
+    asked_by_id = models.CharField(max_length=64, blank=True)
+    asked_by_label = models.CharField(_("asked for by"), max_length=150)
+    asked_at = models.DateTimeField(_("asked for"), db_default=Now())
+    began_at = models.DateTimeField(_("began"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        default_permissions = ("view",)
+        permissions = [
+            ("run_optimize", "Can have the database optimized"),
+            ("run_migrations", "Can have migrations applied"),
+            ("run_cleanup", "Can have old data cleaned up"),
+        ]
+        indexes = [models.Index(fields=["-asked_at"], name="healthcheck_run_asked")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["operation"], condition=Q(state__in=["queued", "running"]), name="healthcheck_run_one_open"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.asked_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in self.OPEN

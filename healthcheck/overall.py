@@ -76,6 +76,8 @@ def _take(before: Report | None) -> Report:
     aged = before.age if before else 0.0
     # Whoever has just waited for readiness has less time left for the rest.
     rows = None if ready.code == "database" else _rows(CHECK_SECONDS - (monotonic() - started))
+    if rows is None:
+        ready = readiness.current()  # a reading from before the outage may just have been served for the last time
     others = _grown_old(last, aged) if rows is None else _judged(rows)
     findings = (*_needed(ready), *others)
     return Report(ready, findings, rows is not None, datetime.now(UTC), monotonic())

@@ -5,67 +5,105 @@ No Host check, HTTPS redirect, login wall or broken session can turn a probe int
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
+from typing import Any
 
-from healthcheck.readiness import readiness
+from django.conf import settings
 
+from healthcheck.readiness import Reading, readiness
+
+PATHS = frozenset(f"/health/{name}{slash}" for name in ("live", "ready") for slash in ("", "/"))
 ALLOWED = "GET, HEAD, OPTIONS"
+Headers = list[tuple[str, str]]
+HEADERS: Headers = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A whole HTTP answer, ready for WSGI or ASGI."""
 
     status: HTTPStatus
-    headers: list[tuple[str, str]]
+    headers: Headers
     body: bytes = b""
 
     @property
     def status_line(self) -> str:
         return f"{self.status.value} {self.status.phrase}"
 
+    def as_bytes(self, connection: str) -> bytes:
+        """The answer as HTTP/1.1 has it; `connection` is ``close`` or ``keep-alive``."""
+        about = [("Date", formatdate(usegmt=True)), ("Connection", connection)]
+        lines = [f"{name}: {value}\r\n" for name, value in (*about, *self.headers)]
+        return f"HTTP/1.1 {self.status_line}\r\n{''.join(lines)}\r\n".encode("latin-1") + self.body
 
-def answer(method: str, path: str) -> Answer | None:
-    """Return the probe's answer, or None when `path` is no probe."""
-    probe = {"/health/live": _live, "/health/ready": _ready}.get(path.removesuffix("/"))
-    if probe is None:
-        return None
+
+def is_probe(path: str) -> bool:
+    return path in PATHS
+
+
+def answer(method: str, path: str, scheme: str, meta: Mapping[str, Any]) -> Answer:
+    """Return the answer of the probe at `path`; the one at ``/health/ready`` may take half a second.
+
+    `scheme` is that of the connection, `meta` holds the request's headers by their WSGI names.
+    """
     if method == "OPTIONS":
-        return Answer(HTTPStatus.NO_CONTENT, [*_HEADERS, ("Allow", ALLOWED)])
-    if method not in ("GET", "HEAD"):
-        return Answer(HTTPStatus.METHOD_NOT_ALLOWED, [*_HEADERS, ("Allow", ALLOWED), ("Content-Length", "0")])
-    status, content, extra = probe()
-    body = json.dumps(content, separators=(",", ":")).encode()
-    headers = [
-        *_HEADERS,
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        *extra,
-    ]
-    return Answer(status, headers, b"" if method == "HEAD" else body)
+        found = _OPTIONS
+    elif method in ("GET", "HEAD"):
+        found = _ready(readiness.current()) if _asks(path) else _ALIVE
+    else:
+        found = _NOT_ALLOWED
+    return Answer(found.status, [*found.headers, *_hsts(scheme, meta)], b"" if method == "HEAD" else found.body)
 
 
-_HEADERS = [
-    ("Cache-Control", "no-store"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-]
-Content = tuple[HTTPStatus, dict[str, object], list[tuple[str, str]]]
+def known_answer(path: str, scheme: str, meta: Mapping[str, Any]) -> Answer | None:
+    """Return what `answer` would say to GET, when it is known without asking the database; else None."""
+    reading = readiness.known() if _asks(path) else None
+    if reading is None and _asks(path):
+        return None
+    found = _ALIVE if reading is None else _ready(reading)
+    return Answer(found.status, [*found.headers, *_hsts(scheme, meta)], found.body)
 
 
-def _live() -> Content:
-    return HTTPStatus.OK, {"status": "pass"}, []
+def _asks(path: str) -> bool:
+    return "ready" in path
 
 
-def _ready() -> Content:
-    reading = readiness.current()
-    content: dict[str, object] = {
-        "status": "pass" if reading.passed else "fail",
-        "time": reading.time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "age": round(reading.age, 1),
-    }
+def _json(status: HTTPStatus, body: str, *extra: tuple[str, str]) -> Answer:
+    content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Answer(status, [*HEADERS, *content, *extra], body.encode("ascii"))
+
+
+_OPTIONS = Answer(HTTPStatus.NO_CONTENT, [*HEADERS, ("Allow", ALLOWED)])
+_NOT_ALLOWED = Answer(HTTPStatus.METHOD_NOT_ALLOWED, [*HEADERS, ("Allow", ALLOWED), ("Content-Length", "0")])
+_ALIVE = _json(HTTPStatus.OK, '{"status":"pass"}')
+
+
+def _ready(reading: Reading) -> Answer:
+    about = f'"time":"{reading.time:%Y-%m-%dT%H:%M:%SZ}","age":{reading.age:.1f}'
     if reading.passed:
-        return HTTPStatus.OK, content, []
-    return HTTPStatus.SERVICE_UNAVAILABLE, content, [("Retry-After", "1")]
+        return _json(HTTPStatus.OK, f'{{"status":"pass",{about}}}')
+    return _json(HTTPStatus.SERVICE_UNAVAILABLE, f'{{"status":"fail",{about}}}', ("Retry-After", "1"))
+
+
+def _hsts(scheme: str, meta: Mapping[str, Any]) -> Headers:
+    """What Django's SecurityMiddleware would add (RFC 6797, ASVS 3.4.1), by its own rules."""
+    if not settings.SECURE_HSTS_SECONDS:
+        return []
+    if settings.SECURE_PROXY_SSL_HEADER:
+        name, https = settings.SECURE_PROXY_SSL_HEADER
+        if (forwarded := meta.get(name)) is not None:
+            scheme = "https" if forwarded.split(",", 1)[0].strip() == https else "http"
+    return [("Strict-Transport-Security", hsts_value())] if scheme == "https" else []
+
+
+def hsts_value() -> str:
+    words = f"max-age={settings.SECURE_HSTS_SECONDS}"
+    words += "; includeSubDomains" if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else ""
+    return words + ("; preload" if settings.SECURE_HSTS_PRELOAD else "")

@@ -1,9 +1,10 @@
-"""Whether this process can serve: the database answers, and it has this code's migrations."""
+"""Whether this process can serve: the database answers, it has this code's migrations, and the host is not drained."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from time import monotonic
@@ -11,17 +12,23 @@ from time import monotonic
 import structlog
 from django.db.migrations.loader import MigrationLoader
 
+from healthcheck.draining import is_draining
 from healthcheck.ping import NoAnswer, Ping
 
 log = structlog.get_logger("healthcheck")
 
 CHECK_SECONDS = 0.5
-SHARED_SECONDS = 1.0
+SHARED_SECONDS = 1.0  # from one question to the next
+# While a question is open the last reading is served up to this age. An outage is then seen 1.5 seconds after it
+# began, and a synchronous worker is not held up by every probe of an outage.
+SERVED_SECONDS = 1.3
+GLANCE_SECONDS = 0.02  # enough for a healthy server
+_NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`code` is ``ok``, ``database`` (no answer) or ``migrations`` (some not applied)."""
+    """`code` is ``ok``, ``database`` (no answer), ``migrations`` (some not applied) or ``draining``."""
 
     code: str
     time: datetime
@@ -42,34 +49,65 @@ class Readiness:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ping = Ping()
-        self._reading: Reading | None = None
+        self._reading = Reading("database", datetime.now(UTC), taken=_NEVER)
+        self._asked = _NEVER  # monotonic seconds
+        self._is_open = False
+        self._last_code = ""
 
     def current(self) -> Reading:
+        """Return the verdict within about CHECK_SECONDS; a drained host's is seen at once."""
+        return self._judge(self.of_database())
+
+    def known(self) -> Reading | None:
+        """Return the verdict without asking anybody; None when it is time to ask."""
+        if self._is_open or monotonic() - self._asked >= SHARED_SECONDS:
+            return None
+        return self._judge(self._reading)
+
+    def of_database(self) -> Reading:
+        """Return the shared reading, as if the host were not drained."""
         # Whoever waits here while another thread asks is handed that thread's fresh answer.
         with self._lock:
-            reading = self._reading
-            if reading is None or reading.age >= SHARED_SECONDS:
-                self._reading = reading = self._take(previous=reading)
-            return reading
+            patience = self._ask() if monotonic() - self._asked >= SHARED_SECONDS else 0
+            if self._is_open:
+                self._hear(patience if self._reading.age < SERVED_SECONDS else CHECK_SECONDS)
+            return self._reading
 
     def close(self) -> None:
-        """End the kept session; the next question begins a new one."""
+        """Give the connection back; the next probe opens another."""
         with self._lock:
             self._ping.close()
+            self._is_open = False
 
-    def _take(self, previous: Reading | None) -> Reading:
-        reading = Reading(self._code(), datetime.now(UTC), monotonic())
-        if previous is None or previous.code != reading.code:
+    def _judge(self, reading: Reading) -> Reading:
+        if is_draining():
+            reading = replace(reading, code="draining", time=datetime.now(UTC), taken=monotonic())
+        if reading.code != self._last_code:
+            self._last_code = reading.code
             log.info("readiness.changed", code=reading.code)
         return reading
 
-    def _code(self) -> str:
+    def _ask(self) -> float:
+        """Ask the question; returns how long to wait for its answer while the last reading is good enough."""
+        if self._is_open:
+            # Nobody came for that answer: it is too old, but its connection may be well.
+            with contextlib.suppress(NoAnswer):
+                self._ping.answer(0)
+        self._asked, self._is_open = monotonic(), True
+        self._ping.begin("SELECT app, name FROM django_migrations", CHECK_SECONDS)
+        return GLANCE_SECONDS
+
+    def _hear(self, patience: float) -> None:
         try:
-            applied = self._ping.ask("SELECT app, name FROM django_migrations", CHECK_SECONDS)
+            applied = self._ping.answer(patience)
+            if applied is None:
+                return
+            code = "ok" if _needed_migrations() <= set(applied) else "migrations"
         except NoAnswer as error:
             # A database that answers, but has no such table, has not been migrated at all.
-            return "migrations" if str(error) == "UndefinedTable" else "database"
-        return "ok" if _needed_migrations() <= set(applied) else "migrations"
+            code = "migrations" if str(error) == "UndefinedTable" else "database"
+        self._is_open = False
+        self._reading = Reading(code, datetime.now(UTC), monotonic())
 
 
 @cache

@@ -41,7 +41,7 @@ class Grown:
     errors: int
 
 
-def write(counted: Tallies = tallies) -> int:
+def remember(counted: Tallies = tallies) -> int:
     """Add what this host's processes have counted since the last call; returns how many statements that were.
 
     Nothing when this process keeps its counts to itself, or when another is writing. A process that dies between
@@ -55,7 +55,7 @@ def write(counted: Tallies = tallies) -> int:
         grown, totals = _grown(counted, _read(directory))
         if grown:
             _store(grown)
-            _remember(directory, totals)
+            _note(directory, totals)
         return len(grown)
     finally:
         os.close(held)
@@ -131,7 +131,7 @@ def _read(directory: Path) -> Totals:
         return {}
 
 
-def _remember(directory: Path, totals: Totals) -> None:
+def _note(directory: Path, totals: Totals) -> None:
     new = directory / "written.new"
     new.write_text(json.dumps(totals))
     new.replace(directory / "written.db")

@@ -30,10 +30,9 @@ UNUSED_BYTES = 1 << 20  # from this size on, an index that nobody uses is listed
 LIMITS = """
 SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '500ms', true);
 """
-# The sizes of a table wait for whoever rebuilds it: then the number of its pages has to do.
 _TABLES = """
 SELECT jsonb_agg(to_jsonb(t)) FROM (
-    SELECT root::regclass::text AS name, count(*) FILTER (WHERE leaf.oid <> root) AS partitions,
+    SELECT root::regclass::text AS name, count(*) FILTER (WHERE oid <> root) AS partitions,
         sum(rows) AS rows, sum(dead) AS dead, sum(bytes) AS bytes, sum(index_bytes) AS index_bytes,
         sum(toast_bytes) AS toast_bytes, sum(sequential_scans) AS sequential_scans, sum(index_scans) AS index_scans,
         max(vacuumed) AS vacuumed, max(analyzed) AS analyzed, max(frozen_age) AS frozen_age
@@ -42,26 +41,27 @@ SELECT jsonb_agg(to_jsonb(t)) FROM (
             CASE WHEN pg_stat_get_live_tuples(c.oid) > 0 THEN pg_stat_get_live_tuples(c.oid)
                 ELSE greatest(c.reltuples, 0)::bigint END AS rows,
             pg_stat_get_dead_tuples(c.oid) AS dead,
-            CASE WHEN l.relation IS NULL THEN pg_table_size(c.oid) ELSE c.relpages::bigint * 8192 END AS bytes,
-            CASE WHEN l.relation IS NULL THEN pg_indexes_size(c.oid) END AS index_bytes,
-            CASE WHEN l.relation IS NULL AND c.reltoastrelid <> 0 THEN pg_total_relation_size(c.reltoastrelid)
-                ELSE 0 END AS toast_bytes,
-            pg_stat_get_numscans(c.oid) AS sequential_scans,
-            (SELECT sum(pg_stat_get_numscans(indexrelid)) FROM pg_index WHERE indrelid = c.oid) AS index_scans,
+            c.bytes, coalesce(t.bytes, 0) AS toast_bytes, coalesce(x.bytes, 0) AS index_bytes,
+            pg_stat_get_numscans(c.oid) AS sequential_scans, coalesce(x.scans, 0) AS index_scans,
             greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed,
             greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed,
             age(c.relfrozenxid) AS frozen_age
-        FROM pg_class c LEFT JOIN locked l ON l.relation = c.oid
-        WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace NOT IN (
-            SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema', 'pg_toast'))
-        LIMIT 5000
+        FROM relation c
+        LEFT JOIN relation t ON t.oid = c.reltoastrelid
+        LEFT JOIN (
+            SELECT indrelid, sum(bytes) AS bytes, sum(scans) AS scans FROM index GROUP BY indrelid
+        ) x ON x.indrelid = c.oid
+        WHERE c.relkind IN ('r', 'm')
     ) leaf
-    GROUP BY root ORDER BY sum(bytes) + sum(coalesce(index_bytes, 0)) DESC LIMIT {most_tables}
+    GROUP BY root ORDER BY sum(bytes + toast_bytes + index_bytes) DESC LIMIT {most}
 ) t
 """
+# Not pg_database_size(): it looks at every file there is.
 _DATABASE = """
 SELECT jsonb_build_object(
-    'name', current_database(), 'version', current_setting('server_version'), 'bytes', pg_database_size(d.oid),
+    'name', current_database(), 'version', current_setting('server_version'),
+    'bytes', (SELECT coalesce(sum(bytes), 0) FROM relation)
+        + (SELECT sum(relpages)::bigint * current_setting('block_size')::int FROM pg_class WHERE oid < 16384),
     'hit_blocks', s.blks_hit, 'read_blocks', s.blks_read, 'commits', s.xact_commit, 'rollbacks', s.xact_rollback,
     'deadlocks', s.deadlocks, 'temporary_files', s.temp_files, 'temporary_bytes', s.temp_bytes,
     'frozen_age', greatest(age(d.datfrozenxid), mxid_age(d.datminmxid)), 'statistics_since', s.stats_reset,
@@ -106,14 +106,9 @@ SELECT jsonb_agg(to_jsonb(r)) FROM (
 """
 _INDEXES = """
 SELECT jsonb_agg(to_jsonb(i)) FROM (
-    SELECT c.oid::regclass::text AS name, x.indrelid::regclass::text AS "table", x.indisvalid AS valid,
-        c.relpages::bigint * 8192 AS bytes
-    FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
-    WHERE c.relkind = 'i' AND c.relnamespace NOT IN (
-            SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema', 'pg_toast'))
-        AND (NOT x.indisvalid OR NOT x.indisunique AND pg_stat_get_numscans(c.oid) = 0
-            AND c.relpages::bigint * 8192 >= {bytes})
-    ORDER BY x.indisvalid, c.relpages DESC LIMIT {most}
+    SELECT indexrelid::regclass::text AS name, indrelid::regclass::text AS "table", indisvalid AS valid, bytes
+    FROM index WHERE NOT indisvalid OR NOT indisunique AND scans = 0 AND bytes >= {bytes}
+    ORDER BY indisvalid, bytes DESC LIMIT {most}
 ) i
 """
 _SESSIONS = """
@@ -122,20 +117,24 @@ session AS MATERIALIZED (
     WHERE backend_type = 'client backend' OR backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL
 )
 """
-_LOCKED = """
-locked AS MATERIALIZED (SELECT DISTINCT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND database <> 0)
+# All that is not the server's own. The size of what somebody rebuilds could only be had after him: then the number of
+# its pages has to do. Without the few pages that say where there is room.
+_RELATIONS = """
+locked AS MATERIALIZED (SELECT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND database <> 0),
+relation AS MATERIALIZED (
+    SELECT oid, relkind, relispartition, reltoastrelid, reltuples, relfrozenxid,
+        CASE WHEN oid IN (SELECT relation FROM locked) THEN relpages::bigint * current_setting('block_size')::int
+            ELSE coalesce(pg_relation_size(oid), 0) END AS bytes
+    FROM pg_class
+    WHERE oid >= 16384 AND relpersistence <> 't' AND (
+        relkind IN ('r', 'm', 't') OR relkind = 'i' AND relnamespace <> 'pg_toast'::regnamespace)
+),
+index AS MATERIALIZED (
+    SELECT indexrelid, indrelid, indisvalid, indisunique, bytes, pg_stat_get_numscans(indexrelid) AS scans
+    FROM pg_index JOIN relation ON oid = indexrelid
+)
 """
 VITALS = f"{LIMITS} WITH {_SESSIONS} SELECT ({_CONNECTIONS})::text, ({_ACTIVITY})::text"
-_QUESTION = " ".join(
-    (
-        f"{LIMITS} WITH {_SESSIONS}, {_LOCKED} SELECT ({_DATABASE})::text, ({_CONNECTIONS})::text,",
-        f"({_ACTIVITY})::text,",
-        f"({_TABLES.format(most_tables=MOST_TABLES)})::text,",
-        f"({_INDEXES.format(bytes=UNUSED_BYTES, most=2 * MOST_LISTED)})::text,",
-        f"({_RUNNING.format(seconds=RUNNING_SECONDS, most=MOST_LISTED)})::text,",
-        "to_regclass('pg_stat_statements') IS NOT NULL",
-    )
-)
 _SLOW = f"""{LIMITS}
 SELECT query, calls, total_exec_time, max_exec_time, rows FROM pg_stat_statements s
 JOIN pg_database d ON d.oid = s.dbid
@@ -145,24 +144,24 @@ WHERE d.datname = current_database() ORDER BY total_exec_time DESC LIMIT {MOST_L
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` and `dead` are estimates. Sizes are in bytes, `bytes` with `toast_bytes`, without indexes."""
+    """`rows` and `dead` are estimates. Sizes are in bytes: `bytes` are those of the rows themselves."""
 
     name: str
     partitions: int
     rows: int
     dead: int
     bytes: int
-    index_bytes: int | None
+    index_bytes: int
     toast_bytes: int
     sequential_scans: int
-    index_scans: int | None
+    index_scans: int
     vacuumed: str | None
     analyzed: str | None
     frozen_age: int
 
     @property
     def total_bytes(self) -> int:
-        return self.bytes + (self.index_bytes or 0)
+        return self.bytes + self.toast_bytes + self.index_bytes
 
 
 @dataclass(frozen=True)
@@ -290,12 +289,24 @@ class Statistics:
         return tuple(index for index in self.indexes if not index.valid)
 
 
+def question() -> str:
+    """Return all that is asked, but for `_SLOW`, as one message."""
+    listed = (
+        _TABLES.format(most=MOST_TABLES),
+        _INDEXES.format(bytes=UNUSED_BYTES, most=2 * MOST_LISTED),
+        _RUNNING.format(seconds=RUNNING_SECONDS, most=MOST_LISTED),
+    )
+    asked = ", ".join(f"({part})::text" for part in (_DATABASE, _CONNECTIONS, _ACTIVITY, *listed))
+    has_slow = "to_regclass('pg_stat_statements') IS NOT NULL"
+    return f"{LIMITS} WITH {_SESSIONS}, {_RELATIONS} SELECT {asked}, {has_slow}"
+
+
 def take(seconds: float = ANSWER_SECONDS) -> Statistics:
     """Ask the database, within `seconds`. Raises NoAnswer."""
     deadline = monotonic() + seconds
     ping = Ping()
     try:
-        ((database, connections, activity, tables, indexes, running, lists_slow),) = ping.ask(_QUESTION, seconds)
+        ((database, connections, activity, tables, indexes, running, lists_slow),) = ping.ask(question(), seconds)
         slow = _slow(ping, deadline - monotonic()) if lists_slow else None
     finally:
         ping.close()  # asked seldom: a kept session would be one more for each process

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import URLPattern, path
 
-from healthcheck import views
+from healthcheck import operation_views, views
 
 app_name = "healthcheck"
 
@@ -18,7 +18,12 @@ def _both(route: str, view: Callable[..., Any], name: str) -> Iterator[URLPatter
 urlpatterns = [
     *_both("health/database", views.database, "database"),
     *_both("health/database/statistics", views.database_statistics, "statistics"),
+    *_both("health/metrics", views.metrics_text, "metrics"),
     *_both("health/system", views.system, "system"),
     *_both("health", views.whole, "whole"),
+    *_both("health/database/optimize", operation_views.optimize, "optimize"),
+    *_both("health/database/migrations", operation_views.migrations, "migrations"),
+    *_both("health/cleanup", operation_views.cleanup, "cleanup"),
+    *_both("health/jobs/<uuid:run_id>", operation_views.run, "run"),
     *_both("health/<slug:name>", views.check, "check"),
 ]

@@ -48,7 +48,7 @@ STRANGER = Viewer()
 
 def viewer_of(request: HttpRequest, *, seconds: float) -> Viewer:
     """Return who asks; waits at most `seconds` for the database, and no time at all for those without a cookie."""
-    if token := _token(request):
+    if token := token_of(request):
         return _program(token)
     key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
     if not key:
@@ -76,7 +76,8 @@ def remember(response: HttpResponseBase, request: HttpRequest, viewer: Viewer) -
     )
 
 
-def _token(request: HttpRequest) -> str:
+def token_of(request: HttpRequest) -> str:
+    """Return the bearer token (RFC 6750) of a request, or ""."""
     scheme, _space, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from healthcheck import answers, connection, history, registry, statistics
+from healthcheck import answers, connection, history, metrics, registry, statistics
 from healthcheck.connection import Look
 from healthcheck.history import Overview
 from healthcheck.overall import Finding, Report, overall
@@ -25,6 +25,7 @@ from healthcheck.statistics import Statistics
 from healthcheck.viewers import Viewer, bounded, viewer_of
 
 ANSWER_SECONDS = 0.9  # of the second that an answer may take
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 T = TypeVar("T")
 View = Callable[..., HttpResponse]
@@ -183,6 +184,14 @@ def system(request: HttpRequest) -> HttpResponse:
         template="healthcheck/system.html",
         context={"ranges": (1, 7, 30, history.DAYS)},
     )
+
+
+@read_only
+def metrics_text(request: HttpRequest) -> HttpResponse:
+    """The figures in the text format of Prometheus; of a failing site too, or nobody could tell why it fails."""
+    asked = Asked(request)
+    text = metrics.exposition() if asked.viewer.sees else metrics.strangers_line()
+    return answers.finished(HttpResponse(text, content_type=METRICS_TYPE))
 
 
 def _figures(figures: Statistics | None) -> dict[str, Any]:

@@ -71,3 +71,11 @@ def django_db_setup(
         readiness.close()
         with as_owner():
             teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker in a test cleans up only where the test is about that: it takes a connection of the owner's."""
+    from config import retention
+
+    monkeypatch.setattr(retention, "_due", float("inf"))

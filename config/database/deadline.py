@@ -37,7 +37,10 @@ class Budget:
 
 # While a server is known to be away, requests need not find out one by one, each holding a thread for its budget.
 AWAY_SECONDS = 1.0
+# Who asks first after that gets no more than this: under a synchronous worker everybody queues behind it.
+DOUBT_SECONDS = 0.5
 _away_until = float("-inf")
+_is_doubted = False
 
 _current: ContextVar[Budget | None] = ContextVar("database_budget", default=None)
 
@@ -78,13 +81,22 @@ def greeting() -> Iterator[None]:
 
     When it eats up the budget, the server is away, and this process does not ask it for a second.
     """
-    global _away_until  # noqa: PLW0603 - one server, one fact, for all threads of the process
-    before = remaining_seconds()
+    global _away_until, _is_doubted  # noqa: PLW0603 - one server, one fact, for all threads of the process
+    budget = _current.get()
+    if budget is None or budget.seconds <= 0 or monotonic() < _away_until:
+        yield
+        return
+    withheld = max(0.0, budget.seconds - DOUBT_SECONDS) if _is_doubted else 0.0
+    budget.seconds -= withheld
     try:
         yield
     finally:
-        if before and not remaining_seconds():
+        if budget.seconds > 0:
+            budget.seconds += withheld
+            _is_doubted = False
+        else:
             _away_until = monotonic() + AWAY_SECONDS
+            _is_doubted = not _is_doubted  # every other try is a whole one, or a server that is far would never be met
 
 
 def _wait(connection: extensions.connection) -> None:

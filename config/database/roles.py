@@ -8,6 +8,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2 import sql
 
 OWNER_ALIAS = "direct"
@@ -36,6 +37,16 @@ def as_owner(alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     finally:
         connection.close()
         connection.settings_dict = runtime
+
+
+@contextmanager
+def owner_connection() -> Iterator[BaseDatabaseWrapper]:
+    """A connection of its own as the owner, past any pooler, closed at the end of the block; each statement commits."""
+    connection = connections.create_connection(OWNER_ALIAS)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def grant_runtime_rights(using: str) -> None:

@@ -16,9 +16,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
-from accounts import devices, lockout
+from accounts import devices
 from accounts.models import LoginAttempt, User
-from config import schedule
+from config import retention
 from tests.accounts.conftest import failures, let_pass, link_in, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD, UserFactory
 
@@ -442,10 +442,11 @@ def test_the_worker_forgets_what_is_part_of_no_lock_any_more(owner: User) -> Non
     let_pass(minutes=3)
     failures(Client(), 4)
     let_pass(minutes=58)
-    schedule.run()
+    rule = retention.rules()["login_attempts"]
+    retention.clean_up([rule])
     assert LoginAttempt.objects.count() == 4
     let_pass(minutes=3)
-    assert lockout.forget_old() == 4
+    assert rule.overdue() == 4
 
 
 def test_the_commands_of_axes_unlock(owner: User, colleague: User) -> None:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from accounts import emails, invitations, jobs, links
 from accounts.models import Invitation, RequestedMail, User
-from config import schedule
+from config import retention
 from config.worker import Worker
 from tests.accounts.conftest import run_jobs
 from tests.factories import UserFactory
@@ -325,5 +325,5 @@ def test_an_unknown_address_leaves_nothing_and_old_counts_are_forgotten(clock: A
     request_mails("password_reset", user.email, 2)
     clock(31)
     request_mails("password_reset", user.email, 1)
-    schedule.run()
+    retention.clean_up([retention.rules()["requested_mails"]])
     assert RequestedMail.objects.count() == 1

@@ -84,10 +84,24 @@ def _watch(database: Database, options: argparse.Namespace) -> list[Figure]:
     return audit_watch.polls(database)
 
 
+def _probes(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import health
+
+    return health.probes(database)
+
+
+def _health_figures(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import health_figures
+
+    return health_figures.measure(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
     "reading": _audit_reading,
     "storage": _audit_storage,
     "watch": _watch,
+    "probes": _probes,
+    "statistics": _health_figures,
 }

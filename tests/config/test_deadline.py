@@ -7,6 +7,7 @@ from time import monotonic, sleep
 import pytest
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
+from config.database import deadline
 from config.database.deadline import blocking_copy, database_budget, remaining_seconds
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,6 +61,31 @@ def test_the_connection_works_again_after_a_deadline() -> None:
         run("SELECT pg_sleep(5)")
     close_old_connections()  # as every request does when it begins
     run("SELECT 1")
+
+
+def test_after_a_greeting_without_an_answer_every_other_try_is_brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "AWAY_SECONDS", 0.1)
+    monkeypatch.setattr(deadline, "DOUBT_SECONDS", 0.2)
+    monkeypatch.setattr(deadline, "_is_doubted", False)
+
+    def seconds_of_a_try() -> float:
+        close_old_connections()
+        connection.ensure_connection()
+        sleep(0.1)
+        started = monotonic()
+        with pytest.raises((OperationalError, InterfaceError)), database_budget(0.6), deadline.greeting():
+            run("SELECT pg_sleep(5)")
+        return monotonic() - started
+
+    assert [seconds_of_a_try() for _ in range(4)] == pytest.approx([0.6, 0.2, 0.6, 0.2], abs=0.15)
+    assert seconds_of_a_try() == pytest.approx(0.6, abs=0.15)  # from now on in doubt
+    close_old_connections()
+    sleep(0.1)
+    with database_budget(0.6):
+        with deadline.greeting():
+            run("SELECT 1")
+        assert (remaining_seconds() or 0) > 0.5  # nothing is withheld from whom the server has answered
+    assert seconds_of_a_try() == pytest.approx(0.6, abs=0.15)
 
 
 def test_copy_works_with_the_deadline_taken_off() -> None:

@@ -17,11 +17,9 @@ from auditlog import delivering
 from config import schedule
 from config.worker import (
     ABANDONED_AFTER,
-    KEPT_FOR,
     MOST_ATTEMPTS,
     Worker,
     delay_before,
-    forget_finished,
     requeue_abandoned,
 )
 
@@ -60,14 +58,6 @@ def test_a_job_left_behind_is_queued_again(status: str, ago: timedelta, attempts
     found = job(status=status, started_at=then, finished_at=then, worker_ids=["worker"] * attempts)
     assert requeue_abandoned() == (after == "READY")
     assert status_of(found) == after
-
-
-def test_finished_jobs_are_forgotten_after_a_while_and_no_others() -> None:
-    old, recent = timezone.now() - KEPT_FOR - timedelta(hours=1), timezone.now() - KEPT_FOR + timedelta(hours=1)
-    job(status="SUCCESSFUL", finished_at=old)
-    kept = {job(status="SUCCESSFUL", finished_at=recent).pk, job().pk}
-    assert forget_finished() == 1
-    assert set(DBTaskResult.objects.values_list("pk", flat=True)) == kept
 
 
 def test_delays_triple_up_to_a_bound() -> None:
@@ -133,5 +123,5 @@ def test_every_turn_the_worker_tells_of_new_records() -> None:
 
 
 def test_this_is_all_that_the_worker_does_every_minute() -> None:
-    names = {"forget_old", "forget_requested_mails", "requeue_abandoned", "forget_finished", "tend"}
+    names = {"requeue_abandoned", "tend", "keep_rules", "beat", "measure_trail", "remember"}
     assert {work.__name__ for work in schedule._work} == names

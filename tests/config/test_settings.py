@@ -81,6 +81,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("DATABASE_CONN_MAX_AGE", "-1"),
         ("EMBEDDED_POSTGRES", "sometimes"),
         ("SIGNUP_MODE", "ajar"),
+        ("UNCONFIRMED_ACCOUNT_DAYS", "2"),  # the link in the mail works for three
         ("PASSWORD_POLICY", "none"),
         ("PASSWORD_HASHER", "md5"),
         ("BCRYPT_ROUNDS", "4"),
@@ -117,6 +118,12 @@ def test_cookies_are_secure_and_bound_to_the_host_behind_https() -> None:
     names = "s.SESSION_COOKIE_NAME, s.DEVICE_COOKIE_NAME, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS"
     code = f"from django.conf import settings as s; print({names})"
     assert start(PRODUCTION, code).stdout.split() == ["__Host-sessionid", "__Host-device", "True", "63072000"]
+
+
+def test_migrations_over_http_are_off_unless_asked_for() -> None:
+    code = "from django.conf import settings; print(settings.HEALTH_MIGRATIONS)"
+    assert start(PRODUCTION, code).stdout.strip() == "False"
+    assert start(PRODUCTION | {"HEALTH_MIGRATIONS": "on"}, code).stdout.strip() == "True"
 
 
 def test_a_pooler_gets_no_startup_options_and_no_server_side_cursors() -> None:

@@ -89,9 +89,12 @@ def test_gunicorn_answers_everybody_who_has_connected_and_then_nobody(keeps_aliv
 def test_serve_ends_as_gently() -> None:
     environment = {"EMBEDDED_POSTGRES": "throwaway", "DEBUG": "on"} | SLOW_HASH
     with project_copy() as project:
-        port = free_port()
+        port, health = free_port(), free_port()
         command = [f"{project}/manage.py", "serve"]
-        with Program(*command, environment=environment | {"PORT": str(port)}, project=project) as program:
+        environment |= {"PORT": str(port), "HEALTH_PORT": str(health)}
+        with Program(*command, environment=environment, project=project) as program:
             program.wait_for("Stop with Ctrl-C.")
+            program.wait_for("health.serving")
+            assert Browser(health).get("/health/live").status == 200
             ends = stop_under_load(program, port, keeps_alive=False)
     assert set(ends) == {"answered", "refused"}, ends

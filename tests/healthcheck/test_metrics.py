@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,17 +32,10 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture(autouse=True)
-def asked_anew(counted: Tallies) -> Iterator[None]:
-    """Counts from nothing, no answer of an earlier test, and no session left that would keep the database."""
+def asked_anew(counted: Tallies) -> None:
+    """Counts from nothing, and no answer of an earlier test."""
     metrics._asked.forget()
     overall.forget()
-    yield
-    end_pings()
-
-
-def end_pings() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(END_PINGS)
 
 
 def samples() -> Samples:

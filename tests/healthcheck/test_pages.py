@@ -211,7 +211,7 @@ def test_what_fails_unexpectedly_is_a_failure_and_not_a_500(monkeypatch: pytest.
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(viewers, "_token", broken)
+    monkeypatch.setattr(viewers, "token_of", broken)
     answer = Client().get("/health/")
     assert (answer.status_code, answer.json()) == (503, {"status": "fail"})
 
@@ -224,6 +224,17 @@ def test_a_page_for_people() -> None:
     assert "Accept" in answer["Vary"]
     assert "Content-Security-Policy" in answer
     assert not answer.cookies
+
+
+def test_metrics_are_for_tokens_and_a_stranger_learns_one_number(settings: Any) -> None:
+    settings.HEALTH_TOKEN_DIGESTS = [hashlib.sha256(TOKEN.encode()).hexdigest()]
+    weather()
+    for address in ("/health/metrics", "/health/metrics/"):
+        stranger = Client().get(address)
+        assert (stranger.status_code, stranger.content) == (200, b"gatehouse_up 1\n")
+        scrape = Client(headers=with_token()).get(address)
+        assert scrape["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert 'gatehouse_check_status{check="weather",host=""} 0.0' in scrape.text
 
 
 def test_limits_of_numbers_where_more_is_worse_and_where_less_is() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import override_settings
 
+from config import asgi
 from config.wsgi import application
 from healthcheck import readiness as module
-from healthcheck.ping import NoAnswer, Ping
 from healthcheck.readiness import Readiness
 
 
@@ -26,10 +27,11 @@ def ask(path: str, method: str = "GET", **environ: Any) -> tuple[int, dict[str, 
 
 
 @pytest.fixture
-def fresh_readiness(monkeypatch: pytest.MonkeyPatch) -> Readiness:
+def fresh_readiness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Readiness]:
     fresh = Readiness()
     monkeypatch.setattr("healthcheck.probes.readiness", fresh)
-    return fresh
+    yield fresh
+    fresh.close()
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/live/"])
@@ -63,25 +65,6 @@ def test_readings_are_shared_for_a_second(fresh_readiness: Readiness) -> None:
     assert fresh_readiness.current() is fresh_readiness.current()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_kept_connection_that_was_ended_is_opened_again() -> None:
-    ping = Ping()
-    ((pid,),) = ping.ask("SELECT pg_backend_pid()", 5)
-    with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
-    assert ping.ask("SELECT 1", 5) == [(1,)]
-    ping.close()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_slow_answer_is_no_answer() -> None:
-    ping = Ping()
-    with pytest.raises(NoAnswer):
-        ping.ask("SELECT pg_sleep(5)", 0.1)
-    assert ping.ask("SELECT 1", 5) == [(1,)]
-    ping.close()
-
-
 def test_head_has_no_body_and_options_is_204() -> None:
     assert ask("/health/live", "HEAD")[2] == b""
     assert ask("/health/live", "OPTIONS")[0] == 204
@@ -91,3 +74,46 @@ def test_head_has_no_body_and_options_is_204() -> None:
 def test_other_methods_are_405_with_allow(method: str) -> None:
     status, headers, _body = ask("/health/ready", method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+HTTPS = {"SECURE_HSTS_SECONDS": 3600, "SECURE_HSTS_INCLUDE_SUBDOMAINS": True, "SECURE_HSTS_PRELOAD": False}
+FORWARDED = {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}
+
+
+@pytest.mark.parametrize(
+    ("configured", "environ", "is_told"),
+    [
+        (HTTPS, {"wsgi.url_scheme": "https"}, True),
+        (HTTPS, {"wsgi.url_scheme": "http"}, False),
+        (HTTPS, {"HTTP_X_FORWARDED_PROTO": "https"}, False),  # nobody is trusted to say so
+        (HTTPS | FORWARDED, {"HTTP_X_FORWARDED_PROTO": "https"}, True),
+        (HTTPS | FORWARDED, {"HTTP_X_FORWARDED_PROTO": "http", "wsgi.url_scheme": "https"}, False),
+        (FORWARDED, {"HTTP_X_FORWARDED_PROTO": "https"}, False),
+    ],
+)
+def test_https_is_told_of_hsts_as_on_every_page(
+    configured: dict[str, Any], environ: dict[str, Any], is_told: bool
+) -> None:
+    with override_settings(**configured):
+        _status, headers, _body = ask("/health/live", **environ)
+    assert headers.get("Strict-Transport-Security") == ("max-age=3600; includeSubDomains" if is_told else None)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready/"])
+def test_the_asgi_door_gives_the_same_answer(path: str, fresh_readiness: Readiness) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"evil.example"), (b"x-forwarded-proto", b"https")]
+    scope = {"type": "http", "method": "GET", "path": path, "scheme": "http", "headers": headers}
+    with override_settings(**HTTPS, **FORWARDED):
+        asyncio.run(asgi.application(scope, None, send))  # type: ignore[arg-type]  # nothing is received
+        status, expected, body = ask(path, HTTP_X_FORWARDED_PROTO="https")
+    assert sent[0]["status"] == status
+    assert {name.decode(): value.decode() for name, value in sent[0]["headers"]} == {
+        name.lower(): value for name, value in expected.items()
+    }
+    assert json.loads(sent[1]["body"])["status"] == json.loads(body)["status"]

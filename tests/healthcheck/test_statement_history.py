@@ -38,10 +38,10 @@ def count(host: Tallies, times: int = 1, seconds: float = 0.5, failed: int = 0) 
 
 def test_each_count_is_written_once_into_the_row_of_its_hour(host: Tallies) -> None:
     count(host, 3, failed=1)
-    assert statement_history.write(host) == 1
-    assert statement_history.write(host) == 0
+    assert statement_history.remember(host) == 1
+    assert statement_history.remember(host) == 0
     count(host, 2, seconds=1.0)
-    assert statement_history.write(host) == 1
+    assert statement_history.remember(host) == 1
     row = StatementHour.objects.get()
     assert (row.count, row.milliseconds, row.slowest, row.errors) == (5, 3500, 1000, 1)
     assert (row.host, row.hour.timestamp() // HOUR) == (socket.gethostname(), NOW)
@@ -50,34 +50,34 @@ def test_each_count_is_written_once_into_the_row_of_its_hour(host: Tallies) -> N
 
 def test_what_all_processes_had_counted_is_known_to_the_next_writer(host: Tallies, tmp_path: Path) -> None:
     count(host, 3)
-    statement_history.write(host)
+    statement_history.remember(host)
     another = Tallies()
     another.share(tmp_path)
     count(another, 4)
-    assert statement_history.write(another) == 1
+    assert statement_history.remember(another) == 1
     assert StatementHour.objects.get().count == 7
     another.keep_to_oneself()
 
 
 def test_after_a_restart_of_all_counting_begins_again(host: Tallies, tmp_path: Path) -> None:
     count(host, 3)
-    statement_history.write(host)
+    statement_history.remember(host)
     host.keep_to_oneself()
     host.share(tmp_path)
     count(host, 2)
-    statement_history.write(host)
+    statement_history.remember(host)
     assert StatementHour.objects.get().count == 5
 
 
 def test_a_lost_file_takes_nothing_back(host: Tallies, tmp_path: Path) -> None:
     count(host, 9)
-    statement_history.write(host)
+    statement_history.remember(host)
     host.keep_to_oneself()
     kept = (tmp_path / "written.db").read_bytes()
     host.share(tmp_path)
     (tmp_path / "written.db").write_bytes(kept)  # more than there is now
     count(host, 2)
-    statement_history.write(host)
+    statement_history.remember(host)
     assert StatementHour.objects.get().count == 11
 
 
@@ -87,15 +87,15 @@ def test_while_one_writes_another_leaves_it(host: Tallies, tmp_path: Path) -> No
     count(host)
     held = lock(tmp_path / "written.lock")
     assert held is not None
-    assert statement_history.write(host) == 0
+    assert statement_history.remember(host) == 0
     os.close(held)
-    assert statement_history.write(host) == 1
+    assert statement_history.remember(host) == 1
 
 
 def test_who_counts_alone_writes_nothing() -> None:
     alone = Tallies()
     count(alone)
-    assert statement_history.write(alone) == 0
+    assert statement_history.remember(alone) == 0
 
 
 def test_old_hours_are_forgotten_with_the_statements_that_only_they_had() -> None:

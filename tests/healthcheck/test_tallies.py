@@ -145,8 +145,10 @@ def test_there_are_only_so_many_keys_of_a_kind_and_the_rest_is_counted_together(
     assert found["bucket", "other", "1"] == [(1, 0)]
 
 
-def test_the_longest_keys_of_all_kinds_fit_into_a_file_so_that_it_never_grows(tmp_path: Path) -> None:
+def test_a_file_has_all_its_disk_at_once_and_the_longest_keys_of_all_kinds_fit_into_it(tmp_path: Path) -> None:
     mine = shared(tmp_path)
+    made = (tmp_path / "slot-0.db").stat()
+    assert made.st_size == module.FILE_BYTES <= made.st_blocks * 512
     for kind, most in MOST_KEYS.items():
         longest = 700 if kind in ("statement", "slowest", "failure") else 120
         for number in range(most):

@@ -37,7 +37,7 @@ from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
 from config.middleware import CONTENT_SECURITY_POLICY, is_own_path
-from healthcheck.models import ConnectionSample, Incident, Sample
+from healthcheck.models import ConnectionSample, Incident, Run, Sample
 from tests.factories import InvitationFactory, UserFactory
 
 LONGEST = 3.0  # seconds that any answer may take
@@ -295,11 +295,17 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
     ],
+    **dict.fromkeys(["health/jobs/<uuid:run_id>", "health/jobs/<uuid:run_id>/"], lambda house: [_newest_run()]),
+    "admin/healthcheck/run/start/<slug:name>/": lambda house: ["optimize"],
     **dict.fromkeys(["health/<slug:name>", "health/<slug:name>/"], lambda house: ["migrations"]),
     r"admin/(?P<url>.*)$": lambda house: ["nothing/of/the/kind/"],
     "dev/mail/<str:name>/": lambda house: [_newest_mail()],
     "dev/mail/<str:name>/html/": lambda house: [_newest_mail()],
 }
+
+
+def _newest_run() -> str:
+    return str(Run.objects.latest("asked_at").pk)
 
 
 def _newest_mail() -> str:
@@ -328,6 +334,7 @@ def furnish(mails: Any) -> House:
 
 def _furnish(house: House) -> None:
     Group.objects.create(name="porters")
+    Run.objects.create(operation="optimize", state=Run.State.DONE, asked_by_kind="user", asked_by_label="keeper")
     LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
     jobs.send_mail_to_user.enqueue("verify_email", str(house.newcomer.pk))

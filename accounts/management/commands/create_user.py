@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -15,6 +16,7 @@ from django.db import connections
 from accounts import identity, links, services
 from accounts.errors import AccountError
 from accounts.models import User
+from config.database import retry
 
 PASSWORD_VARIABLE = "GATEHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
 
@@ -50,7 +52,8 @@ class Command(BaseCommand):
         try:
             if password := self._password(options):
                 user.set_password(password)
-            services.add_user(user, acting_user=None)
+            add = partial(services.add_user, user, acting_user=None)
+            retry.run(add, idempotent=True, patience=retry.BACKGROUND)
         except ValidationError as error:
             if options["json"]:
                 self.stdout.write(json.dumps({"error": "invalid", "messages": error.messages}, indent=2))

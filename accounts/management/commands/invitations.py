@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.db.models import Q
 from accounts import identity, invitations, roles
 from accounts.errors import AccountError
 from accounts.models import Invitation
+from config.database import retry
 
 LONGEST_CELL = 64  # characters
 State, Delivery = Invitation.State, Invitation.Delivery
@@ -95,7 +97,8 @@ def _find(text: str) -> Invitation:
 
 def _verdict(act: Callable[..., Invitation], invitation: Invitation) -> dict[str, Any]:
     try:
-        act(invitation.pk, acting_user=None)
+        # Not twice: having been revoked or sent a moment ago would refuse the repetition.
+        retry.run(partial(act, invitation.pk, acting_user=None), idempotent=False, patience=retry.BACKGROUND)
     except AccountError as refusal:
         result = refusal.message
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ import auditlog
 from accounts import identity, invitations, links
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
+from config.database import retry
 
 
 class Command(BaseCommand):
@@ -68,9 +70,11 @@ class Command(BaseCommand):
         if address:
             address = list({identity.canonical_email(email): email for email in address}.values())
             _refuse_bad_addresses(address, inviter)
-            self._print_sent(invitations.invite_addresses(address, terms, acting_user=inviter), as_json)
+            invite = partial(invitations.invite_addresses, address, terms, acting_user=inviter)
+            self._print_sent(retry.run(invite, idempotent=True, patience=retry.BACKGROUND), as_json)
         else:
-            self._print_links(invitations.make_links(count, terms, acting_user=inviter), as_json)
+            make = partial(invitations.make_links, count, terms, acting_user=inviter)
+            self._print_links(retry.run(make, idempotent=False, patience=retry.BACKGROUND), as_json)
 
     def _print_sent(self, made: list[Invitation], as_json: bool) -> None:
         if as_json:

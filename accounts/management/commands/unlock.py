@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from accounts import lockout, services
 from accounts.models import User
 from config.client_address import network_of
+from config.database import retry
 
 
 class Command(BaseCommand):
@@ -26,11 +28,11 @@ class Command(BaseCommand):
             raise CommandError("Say whom to unlock: one or more names, or --network ADDRESS, or --all.")
         if names:
             accounts = {name: lockout.account_of(name) for name in names}
-            forgotten = {name: services.unlock(account=each, acting_user=None) for name, each in accounts.items()}
+            forgotten = {name: _unlock(account=each) for name, each in accounts.items()}
         elif network is not None:
-            forgotten = {network: services.unlock(network=_network(network), acting_user=None)}
+            forgotten = {network: _unlock(network=_network(network))}
         else:
-            forgotten = {"all": services.unlock(acting_user=None)}
+            forgotten = {"all": _unlock()}
         unknown = [name for name in names if not forgotten[name] and User.objects.by_login_name(name) is None]
         self._print(forgotten, unknown, as_json=options["json"])
 
@@ -45,6 +47,11 @@ class Command(BaseCommand):
                 self.stderr.write(f"{name}: there is no such account, and nobody tried that name lately")
         if unknown:
             raise SystemExit(1)
+
+
+def _unlock(**whose: str) -> int:
+    unlock = partial(services.unlock, **whose, acting_user=None)
+    return retry.run(unlock, idempotent=False, patience=retry.BACKGROUND)  # twice would count nothing
 
 
 def _network(address: str) -> str:

@@ -31,7 +31,9 @@ class Command(BaseCommand):
         parser.add_argument("--reload", action="store_true", help="restart on a change of the code")
 
     def handle(self, *args: Any, demo: bool, reload: bool, **options: Any) -> None:
-        self._refuse_busy_port()
+        self._refuse_busy_port(settings.BIND, settings.PORT)
+        if settings.HEALTH_PORT:
+            self._refuse_busy_port(settings.HEALTH_BIND, settings.HEALTH_PORT)
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
         configuration.record_changes()
         delivering.deliver()  # from now on, if it is the first start: the administrator below is news
@@ -43,14 +45,15 @@ class Command(BaseCommand):
         self._say_where(link)
         self._run_until_stopped(children, reload)
 
-    def _refuse_busy_port(self) -> None:
-        with socket.socket(socket.AF_INET6 if ":" in settings.BIND else socket.AF_INET) as probe:
+    @staticmethod
+    def _refuse_busy_port(bind: str, port: int) -> None:
+        with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.BIND.strip("[]"), settings.PORT))
+                probe.bind((bind.strip("[]"), port))
             except OSError as error:
                 raise CommandError(
-                    f"Port {settings.PORT} on {settings.BIND} cannot be used: {error.strerror}. "
+                    f"Port {port} on {bind} cannot be used: {error.strerror}. "
                     "Choose another one, for example: PORT=8001 make run"
                 ) from error
 
@@ -62,8 +65,10 @@ class Command(BaseCommand):
     def _start(self) -> list[subprocess.Popen[bytes]]:
         root = str(settings.BASE_DIR)
         web = ["-m", "gunicorn", "--config", "python:config.gunicorn", "--chdir", root]
-        worker = [f"{root}/manage.py", "worker"]
-        return [lifeline.start([sys.executable, *command]) for command in (web, worker)]
+        commands = [web, [f"{root}/manage.py", "worker"]]
+        if settings.HEALTH_PORT:
+            commands.append([f"{root}/manage.py", "health", "serve"])
+        return [lifeline.start([sys.executable, *command]) for command in commands]
 
     def _wait_until_listening(self, children: list[subprocess.Popen[bytes]]) -> None:
         deadline = time.monotonic() + 60

@@ -1,0 +1,40 @@
+"""How long accounts keep what."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+
+from accounts import jobs, services
+from accounts.models import LoginAttempt, RequestedMail, ReservedUsername
+from config import retention
+
+
+def register_rules() -> None:
+    retention.register_rows(
+        "login_attempts",
+        _("tries to sign in that are part of no lock any more"),
+        kept_for=lambda: 2 * settings.LOGIN_COOLOFF,
+        older_than=lambda before: LoginAttempt.objects.filter(reserved_at__lt=before),
+    )
+    retention.register_rows(
+        "requested_mails",
+        _("notes of mails that somebody asked for"),
+        kept_for=lambda: jobs.REQUESTED_MAILS_FOR,
+        older_than=lambda before: RequestedMail.objects.filter(sent_at__lt=before),
+    )
+    retention.register_rows(
+        "reserved_usernames",
+        _("names that are free again"),
+        kept_for=timedelta,  # each row says until when
+        older_than=lambda before: ReservedUsername.objects.filter(reserved_until__lt=before),
+    )
+    retention.register_rows(
+        "unconfirmed_accounts",
+        _("accounts whose address was never confirmed"),
+        kept_for=lambda: timedelta(days=days) if (days := settings.UNCONFIRMED_ACCOUNT_DAYS) else None,
+        older_than=services.unconfirmed_since,
+        delete=services.delete_unconfirmed,
+    )
