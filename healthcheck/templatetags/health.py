@@ -11,8 +11,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from healthcheck import advice
+from healthcheck import advice, operations
 from healthcheck.history import IncidentView
+from healthcheck.models import Run
 from healthcheck.overall import Finding, Report
 from healthcheck.results import Status
 from healthcheck.statistics import Cap
@@ -74,6 +75,13 @@ def called(name: str) -> Any:
 def of_check(incidents: list[IncidentView] | None, name: str) -> list[IncidentView]:
     """Return the incidents of one check."""
     return [incident for incident in incidents or () if incident.check_name == name]
+
+
+@register.filter
+def operation(run: Run) -> Any:
+    """Return what the operation of a run is called, also one that is no longer registered."""
+    known = operations.operations().get(run.operation)
+    return known.label if known else run.operation
 
 
 @register.filter

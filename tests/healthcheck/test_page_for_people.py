@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts.models import User
 from healthcheck import advice, connection, history, overall, registry, views
 from healthcheck.history import Day, Point
-from healthcheck.models import ConnectionSample, Incident, Reading, Sample
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample
 from healthcheck.readiness import Readiness
 from healthcheck.registry import Check
 from healthcheck.results import Result, Status
@@ -141,13 +141,13 @@ def test_the_frame_knows_who_is_signed_in_and_lets_them_out(operator: User) -> N
 
 
 def test_the_page_costs_the_same_whatever_there_is(browser: Client, django_assert_max_num_queries: Any) -> None:
-    with django_assert_max_num_queries(4):  # session, person, and what the person may do
+    with django_assert_max_num_queries(5):  # session, person, what the person may do, operations
         browser.get("/health/")
     for minute in range(50):
         Sample.objects.create(at=timezone.now() - timedelta(minutes=minute), status="pass", milliseconds=1)
         Incident.objects.create(check_name=f"c{minute}", status="warn", code="x", began_at=timezone.now())
     forget()
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         browser.get("/health/")
 
 
@@ -246,6 +246,14 @@ def test_the_statistics_name_the_tables(program: Client, browser: Client) -> Non
     assert facts["statistics_age"] >= 0
     assert "taken" not in facts
     assert "healthcheck_sample" in shown(browser, "/health/database/statistics/")
+
+
+def test_what_was_done_to_the_database_is_listed(browser: Client) -> None:
+    assert "None so far" in shown(browser, "/health/")
+    Run.objects.create(operation="optimize", state="running", progress={"done": 2, "of": 9, "now": "accounts_user"})
+    Run.objects.create(operation="cleanup", state="failed", code="interrupted", asked_by_label="keeper")
+    page = shown(browser, "/health/")
+    assert re.search(r"failed .* interrupted.* asked for by keeper .* running\s+2 of 9: accounts_user", page)
 
 
 # Plots
