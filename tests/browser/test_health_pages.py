@@ -134,7 +134,7 @@ def test_without_javascript_the_page_is_whole(arrive: Arrive) -> None:
         "83.4 %",
         "The last 45 days",
         "51 min 12 s",
-        "healthcheck_sample",
+        "auditlog_record",
         "UTC",
     ):
         assert words in shown
