@@ -4,6 +4,8 @@
 import os
 import sys
 
+CANNOT_RUN = 3  # a monitor must not take it for the answer of `manage.py health`
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -15,7 +17,8 @@ def main() -> None:
     try:
         settings.INSTALLED_APPS  # noqa: B018 - reads the settings, so that a fault is one clear line
     except ImproperlyConfigured as fault:
-        sys.exit(f"Gatehouse cannot start:\n{fault}")
+        sys.stderr.write(f"Gatehouse cannot start:\n{fault}\n")
+        sys.exit(CANNOT_RUN)
     try:
         execute_from_command_line(sys.argv)
     except BrokenPipeError:

@@ -14,9 +14,10 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import figures, lifeline, operating, retained, retention, schedule
+        from config import figures, health, lifeline, operating, retained, retention, schedule
         from healthcheck import signals
 
+        health.register_all()
         schedule.every_turn(delivering.deliver)
         schedule.every_minute(care.tend)
         schedule.every_minute(retention.keep_rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -93,6 +94,28 @@ class Environment:
 
     def seconds(self, name: str, default: float, *, low: float, high: float) -> float:
         return self._number(name, float, default, low, high)
+
+    def limits(self, name: str, default: tuple[float, float]) -> tuple[float, float]:
+        """Return from where on a number warns and from where on it fails; which way is worse is the default's."""
+        words = self.words(name)
+        if not words:
+            return self._read_limits(name, default)
+        try:
+            warn, fail = (float(word) for word in words)
+        except ValueError:
+            warn = fail = -1.0
+        # The chained comparisons also refuse NaN, which is never within a range.
+        is_rising = default[0] < default[1]
+        if 0 <= warn < fail < inf if is_rising else inf > warn > fail >= 0:
+            return self._read_limits(name, (warn, fail))
+        order = "greater" if is_rising else "smaller"
+        example = ",".join(f"{number:g}" for number in default)
+        self.fault(f"{name}: must be the number that warns and the {order} one that fails, like {example}.")
+        return default
+
+    def _read_limits(self, name: str, limits: tuple[float, float]) -> tuple[float, float]:
+        self._read(name, list(limits))  # as JSON has it, with which it is compared
+        return limits
 
     def _number(self, name: str, kind: Callable[[str], T], default: T, low: T, high: T) -> T:
         text = self.text(name)

@@ -13,8 +13,9 @@ from auditlog import care, registry
 from auditlog.models import Record
 from auditlog.signals import batch_recorded
 from config import schedule
+from config.database import retry
 from config.database.base import connection_failed
-from healthcheck import figures, statement_history, statements
+from healthcheck import figures, metrics, statement_history, statements
 from healthcheck.figures import Family, Labels, labelled
 
 # Records that are events of an account by themselves, and those of a person's row that are one by their reason.
@@ -41,6 +42,7 @@ def connect() -> None:
         figures.register(family)
     batch_recorded.connect(_recorded, sender=Record, dispatch_uid="config.figures")
     connection_failed.connect(_connection_failed, dispatch_uid="config.figures")
+    retry.on_retry.append(metrics.count_retry)
     schedule.every_minute(beat)
     schedule.every_minute(measure_trail)
     schedule.every_minute(statement_history.remember)

@@ -42,7 +42,6 @@ errorlog = "-"
 logger_class = "config.gunicorn.Logger"
 
 LONGEST_PROBE = 2048  # bytes
-LIVE = {path for path in probes.PATHS if "live" in path}
 
 
 def on_starting(server: Any) -> None:
@@ -114,7 +113,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.cfg.is_ssl or not self.alive:
             return False
         # Whoever is alive says so; whoever has no thread left is not ready, and the probe waits as pages do.
-        paths = probes.PATHS if self._at_work < self.cfg.threads else LIVE
+        paths = probes.PATHS if self._at_work < self.cfg.threads else probes.LIVE
         stays = False
         try:
             head = conn.sock.recv(LONGEST_PROBE, socket.MSG_PEEK)

@@ -31,8 +31,13 @@ _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 class MailDirectoryBackend(BaseEmailBackend):
     """Puts each mail into a file of its own instead of sending it."""
 
+    @property
+    def file_path(self) -> str:
+        """Where the files are, by the name that Django's own back end for files has for it."""
+        return str(settings.MAIL_DIRECTORY)
+
     def send_messages(self, email_messages: Sequence[OutgoingMail]) -> int:
-        directory = Path(settings.MAIL_DIRECTORY)
+        directory = Path(self.file_path)
         directory.mkdir(mode=0o700, exist_ok=True)
         for message in email_messages:
             name = f"{time.time_ns()}-{secrets.token_hex(4)}.eml"

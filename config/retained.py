@@ -12,7 +12,7 @@ from django_tasks_db.models import DBTaskResult
 from auditlog import partitions
 from config import retention
 from config.retention import Rule
-from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, Statement, StatementHour
 
 JOBS_KEPT_FOR = timedelta(days=14)  # their arguments may hold addresses
 
@@ -76,4 +76,16 @@ def _register_health() -> None:
         _("operations that have ended"),
         kept_for=lambda: timedelta(days=45),
         older_than=lambda before: Run.objects.filter(ended_at__lt=before),
+    )
+    retention.register_rows(
+        "statement_hours",
+        _("hours of the history of statements"),
+        kept_for=lambda: timedelta(days=30),
+        older_than=lambda before: StatementHour.objects.filter(hour__lt=before),
+    )
+    retention.register_rows(
+        "statements",
+        _("statements of which no hour is left"),
+        kept_for=timedelta,
+        older_than=lambda _before: Statement.objects.filter(statementhour=None),
     )

@@ -6,6 +6,7 @@ Safe when nothing is set: a missing or nonsensical value stops the start, and al
 from __future__ import annotations
 
 import os
+import socket
 from datetime import timedelta
 from pathlib import Path
 
@@ -199,6 +200,21 @@ HEALTH_COOKIE_NAME = f"{_prefix}health"
 # Where the processes of this host count; the directory is theirs alone.
 HEALTH_METRICS_DIRECTORY = BASE_DIR / env.text("HEALTH_METRICS_DIRECTORY", ".metrics")
 HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
+# From where on a number warns, and from where on it fails.
+HEALTH_LIMITS = {
+    "response": env.limits("HEALTH_RESPONSE_LIMITS", (100, 400)),  # milliseconds of one question to the database
+    "connections": env.limits("HEALTH_CONNECTIONS_LIMITS", (70, 90)),  # per cent of those that may be open
+    "replicas": env.limits("HEALTH_REPLICAS_LIMITS", (10, 60)),  # seconds behind
+    "cache": env.limits("HEALTH_CACHE_LIMITS", (50, 500)),  # milliseconds
+    "mail": env.limits("HEALTH_MAIL_LIMITS", (2, 8)),  # seconds
+    "disk": env.limits("HEALTH_DISK_LIMITS", (80, 95)),  # per cent used
+    "audit_sealing": env.limits("HEALTH_AUDIT_SEALING_LIMITS", (2, 24)),  # hours of the oldest record without a seal
+    "audit_partitions": env.limits("HEALTH_AUDIT_PARTITIONS_LIMITS", (8, 1)),  # weeks ahead
+    "worker": env.limits("HEALTH_WORKER_LIMITS", (60, 600)),  # seconds of the oldest waiting job
+}
+HEALTH_HOST = env.text("HEALTH_HOST") or socket.gethostname()
+HEALTH_DISK_PATHS = env.words("HEALTH_DISK_PATHS") or [str(BASE_DIR)]
+HEALTH_REPLICAS: list[str] = []  # aliases of DATABASES whose lag is looked at
 
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

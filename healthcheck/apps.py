@@ -7,10 +7,11 @@ class HealthcheckConfig(AppConfig):
     verbose_name = _("Health")
 
     def ready(self) -> None:
-        from healthcheck import migrating, operations, optimizing, statements
+        from healthcheck import checks, migrating, operations, optimizing, statements
         from healthcheck.operations import Operation
 
         statements.connect()
+        checks.register_all()
         operations.register(
             Operation(
                 name="optimize",

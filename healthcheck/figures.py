@@ -6,6 +6,7 @@ An app names each with one call of `register` in its `AppConfig.ready()`; what i
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from healthcheck.models import Figure
 Labels = tuple[tuple[str, str], ...]
 MOST_LABELS = 300  # sets of labels that a name may have; what comes later is counted as "other"
 OTHER = "other"
+# Also as a part of SQL. What begins otherwise is told by `metrics` itself.
+_NAME = re.compile("(?!up$|check_|request|database_)[a-z][a-z0-9_]{0,63}")
 _UPSERT = """
 INSERT INTO healthcheck_figure (name, labels, value, at) VALUES {rows}
 ON CONFLICT (name, labels) DO UPDATE SET value = {value}, at = excluded.at
@@ -44,7 +47,9 @@ _families: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Add a figure; raises ValueError when its name is taken by another."""
+    """Add a figure; raises ValueError when its name is taken by another, or none that Prometheus knows."""
+    if not _NAME.fullmatch(family.name):
+        raise ValueError(f"{family.name!r} must be a name of its own, in small letters, digits and underscores.")
     if family.name in _families:
         raise ValueError(f"There is a figure called {family.name!r} already.")
     _families[family.name] = family

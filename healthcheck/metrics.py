@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPMethod
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic, perf_counter
 from typing import Any
 
 import structlog
@@ -29,8 +29,8 @@ from healthcheck.ping import NoAnswer, Ping
 from healthcheck.results import Status
 from healthcheck.shapes import OTHER
 from healthcheck.shared import Shared
-from healthcheck.statements import HOUR
-from healthcheck.tallies import Pair, key_of, tallies
+from healthcheck.statements import Counted, of_host
+from healthcheck.tallies import Counts, Pair, key_of, tallies
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 log = structlog.get_logger("healthcheck")
@@ -40,7 +40,7 @@ QUESTION_SECONDS = 0.5
 SHARED_SECONDS = 10.0
 METHODS = {method.value for method in HTTPMethod} - {"CONNECT", "TRACE"}
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 10.0)  # seconds
-RETRIES = ("connection", "deadlock", "serialization")
+RETRIES = ("connection", "deadlock", "lock", "serialization")
 _SLOWER = "+Inf"
 
 
@@ -99,10 +99,10 @@ def count_retry(reason: str) -> None:
 # Showing
 
 
-def exposition() -> bytes:
-    """Return all figures in Prometheus' text format, within a second whatever the database does."""
+def exposition(seconds: float = ANSWER_SECONDS) -> bytes:
+    """Return all figures in Prometheus' text format, within `seconds`: without the database's if it takes longer."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Site())
+    registry.register(_Site(monotonic() + seconds))
     return generate_latest(registry)
 
 
@@ -112,13 +112,15 @@ def strangers_line() -> bytes:
 
 
 class _Site(Collector):
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
     def collect(self) -> Iterator[Metric]:
-        deadline = monotonic() + ANSWER_SECONDS
         report = overall.current()
         yield from _of_report(report)
         yield from _of_processes(tallies.of_host())
         if report.ready.code != "database":
-            yield from _of_database(deadline)
+            yield from _of_database(self._deadline)
 
 
 # Of the report
@@ -126,7 +128,7 @@ class _Site(Collector):
 
 def _of_report(report: Report) -> Iterator[Metric]:
     up = report.status is not Status.FAIL
-    yield _gauge("up", "Whether the site can serve: the database answers, with this code's migrations.", up)
+    yield _gauge("up", "Whether this host can serve: the database answers with this code's migrations, no drain.", up)
     labels, findings = ["check", "host"], report.findings
     statuses = {(each.name, each.host): float(list(Status).index(each.status)) for each in findings}
     yield _gauges("check_status", "The last reading of a check: 0 pass, 1 warn, 2 fail.", labels, statuses)
@@ -137,12 +139,12 @@ def _of_report(report: Report) -> Iterator[Metric]:
 # Of the processes of this host
 
 
-def _of_processes(counted: dict[tuple[str, ...], list[Pair]]) -> Iterator[Metric]:
+def _of_processes(counted: Counts) -> Iterator[Metric]:
     found: dict[str, list[tuple[tuple[str, ...], list[Pair]]]] = {}
     for (kind, *labels), pairs in counted.items():
         found.setdefault(kind, []).append((tuple(labels), pairs))
     yield from _requests(found.get("request", []), found.get("bucket", []))
-    yield from _statements(found)
+    yield from _statements(of_host(counted))
     opened = {("opened",): 0.0, ("failed",): 0.0} | _sums(found.get("connection", []))
     yield _counter("database_connections", "Attempts to connect to the database.", ["event"], opened)
     retried = dict.fromkeys(((reason,) for reason in RETRIES), 0.0) | _sums(found.get("retry", []))
@@ -173,31 +175,19 @@ def _requests(requests: Found, buckets: Found) -> Iterator[Metric]:
     yield times
 
 
-def _statements(found: dict[str, Found]) -> Iterator[Metric]:
-    labels, by_table = ["operation", "table"], slice(2)
-    statements = found.get("statement", [])
-    yield _counter("database_statements", "Statements.", labels, _sums(statements, labels=by_table))
-    yield _counter(
-        "database_statement_seconds", "Time in statements.", labels, _sums(statements, place=1, labels=by_table)
-    )
-    yield _counter(
-        "database_statement_errors", "Statements that failed.", labels, _sums(found.get("failure", []), labels=by_table)
-    )
-    slowest = GaugeMetricFamily(
-        "gatehouse_database_statement_slowest_seconds", "The slowest statement of this hour.", labels=labels
-    )
-    for names, seconds in _slowest(found.get("slowest", [])).items():
-        slowest.add_metric(names, seconds)
-    yield slowest
-
-
-def _slowest(found: Found) -> dict[tuple[str, ...], float]:
-    now, slowest = time() // HOUR, dict[tuple[str, ...], float]()
-    for names, pairs in found:
-        of_now = max((seconds for seconds, hour in pairs if hour == now), default=None)
-        if of_now is not None:
-            slowest[names[:2]] = max(of_now, slowest.get(names[:2], 0.0))
-    return slowest
+def _statements(counted: Iterable[Counted]) -> Iterator[Metric]:
+    labels, by_table = ["operation", "table"], dict[tuple[str, ...], list[Counted]]()
+    for each in counted:
+        by_table.setdefault((each.shape.operation, each.shape.table), []).append(each)
+    for name, text, sum_of in (
+        ("statements", "Statements.", lambda each: each.count),
+        ("statement_seconds", "Time in statements.", lambda each: each.seconds),
+        ("statement_errors", "Statements that failed.", lambda each: each.errors),
+    ):
+        sums = {names: float(sum(map(sum_of, every))) for names, every in by_table.items()}
+        yield _counter(f"database_{name}", text, labels, sums)
+    slowest = {names: max(each.slowest for each in every) for names, every in by_table.items()}
+    yield _gauges("database_statement_slowest_seconds", "The slowest statement of this hour.", labels, slowest)
 
 
 # Of the database
@@ -221,7 +211,8 @@ def _of_database(deadline: float) -> Iterator[Metric]:
     if deadline - monotonic() >= QUESTION_SECONDS and (answer := _asked.current().answer):
         yield from _vitals(answer.connections, answer.activity)
         yield from _site_figures(answer.figures)
-    if deadline - monotonic() >= statistics.ANSWER_SECONDS and (known := statistics.current()):
+    has_time = deadline - monotonic() >= statistics.ANSWER_SECONDS
+    if known := statistics.current() if has_time else statistics.known():
         yield from _statistics(known)
 
 

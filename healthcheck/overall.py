@@ -17,8 +17,8 @@ from healthcheck.shared import Shared
 
 # A check that has not been run for so many of its intervals is not known to pass. On a host, nobody misses it then.
 STALE_INTERVALS = 3
-_NEEDED = ("database", "migrations", "draining")  # what being ready needs, by the codes of readiness
-_READINGS = """
+NEEDED = ("database", "migrations", "draining")  # what being ready needs, by the codes of readiness
+READINGS = """
 SELECT check_name, host, status, code, value, unit, milliseconds, extract(epoch FROM clock_timestamp() - at)::float8
 FROM healthcheck_reading ORDER BY check_name, host LIMIT 1000
 """
@@ -78,34 +78,34 @@ def _take(before: Report | None) -> Report:
     rows = None if ready.code == "database" else _rows(CHECK_SECONDS - (monotonic() - started))
     if rows is None:
         ready = readiness.current()  # a reading from before the outage may just have been served for the last time
-    others = _grown_old(last, aged) if rows is None else _judged(rows)
-    findings = (*_needed(ready), *others)
+    others = _grown_old(last, aged) if rows is None else judged(rows)
+    findings = (*needed(ready), *others)
     return Report(ready, findings, rows is not None, datetime.now(UTC), monotonic())
 
 
 def _rows(seconds: float) -> list[tuple[Any, ...]] | None:
     ping = Ping()
     try:
-        return ping.ask(_READINGS, seconds)
+        return ping.ask(READINGS, seconds)
     except NoAnswer:
         return None
     finally:
         ping.close()  # asked seldom: a session kept for it would be one more for each process
 
 
-def _needed(ready: Ready) -> Iterator[Finding]:
-    for name in _NEEDED:
+def needed(ready: Ready) -> Iterator[Finding]:
+    for name in NEEDED:
         missed = ready.code == name
         if name == "migrations" and ready.code == "database":
             yield Finding(name, Status.WARN, "unknown", ready.age)  # nobody could ask
             continue
-        yield Finding(name, Status.FAIL if missed else Status.PASS, _CODES[name] if missed else "ok", ready.age)
+        yield Finding(name, Status.FAIL if missed else Status.PASS, CODES[name] if missed else "ok", ready.age)
 
 
-_CODES = {"database": "no_answer", "migrations": "not_applied", "draining": "draining"}
+CODES = {"database": "no_answer", "migrations": "not_applied", "draining": "draining"}
 
 
-def _judged(rows: Iterable[tuple[Any, ...]]) -> Iterator[Finding]:
+def judged(rows: Iterable[tuple[Any, ...]]) -> Iterator[Finding]:
     """Yield the last reading of each registered check; a stale one as a warning, one of a lost host not at all."""
     found: dict[str, list[Finding]] = {}
     for name, host, status, code, value, unit, milliseconds, age in rows:
@@ -126,7 +126,7 @@ def _is_stale(finding: Finding, check: registry.Check) -> bool:
 def _grown_old(findings: Iterable[Finding], seconds: float) -> Iterator[Finding]:
     """Yield the readings known before, older by `seconds`: what cannot be read again is shown with its age."""
     for finding in findings:
-        if finding.name not in _NEEDED:
+        if finding.name not in NEEDED:
             yield replace(finding, age=None if finding.age is None else finding.age + seconds)
 
 

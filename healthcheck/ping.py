@@ -24,7 +24,6 @@ Attempt = Generator[tuple[int, int], None, Answer]
 Way = tuple[Callable[[], extensions.connection], float]
 
 _EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
-_SERVER_ENDS = ("08", "57P")  # SQLSTATEs by which a server parts with a session (appendix A of its manual)
 _NEVER = float("inf")
 
 
@@ -171,7 +170,7 @@ def _attempt(connect: Callable[[], extensions.connection], query: str) -> Attemp
         yield from _until_idle(connection)
         return connection, cursor.fetchall()
     except psycopg2.Error as error:
-        if error.pgcode and not error.pgcode.startswith(_SERVER_ENDS):
+        if error.pgcode and not connection.closed:
             return connection, error  # also an answer, of a server that is well
         connection.close()
         raise

@@ -15,7 +15,8 @@ from django.conf import settings
 
 from healthcheck.readiness import Reading, readiness
 
-PATHS = frozenset(f"/health/{name}{slash}" for name in ("live", "ready") for slash in ("", "/"))
+LIVE = frozenset({"/health/live", "/health/live/"})
+PATHS = LIVE | {"/health/ready", "/health/ready/"}
 ALLOWED = "GET, HEAD, OPTIONS"
 Headers = list[tuple[str, str]]
 HEADERS: Headers = [
@@ -55,24 +56,22 @@ def answer(method: str, path: str, scheme: str, meta: Mapping[str, Any]) -> Answ
     """
     if method == "OPTIONS":
         found = _OPTIONS
-    elif method in ("GET", "HEAD"):
-        found = _ready(readiness.current()) if _asks(path) else _ALIVE
-    else:
+    elif method not in ("GET", "HEAD"):
         found = _NOT_ALLOWED
+    else:
+        found = _ALIVE if path in LIVE else _ready(readiness.current())
     return Answer(found.status, [*found.headers, *_hsts(scheme, meta)], b"" if method == "HEAD" else found.body)
 
 
 def known_answer(path: str, scheme: str, meta: Mapping[str, Any]) -> Answer | None:
     """Return what `answer` would say to GET, when it is known without asking the database; else None."""
-    reading = readiness.known() if _asks(path) else None
-    if reading is None and _asks(path):
+    if path in LIVE:
+        found = _ALIVE
+    elif reading := readiness.known():
+        found = _ready(reading)
+    else:
         return None
-    found = _ALIVE if reading is None else _ready(reading)
     return Answer(found.status, [*found.headers, *_hsts(scheme, meta)], found.body)
-
-
-def _asks(path: str) -> bool:
-    return "ready" in path
 
 
 def _json(status: HTTPStatus, body: str, *extra: tuple[str, str]) -> Answer:

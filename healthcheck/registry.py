@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from healthcheck.results import Result
 
 # Answered by the probes themselves, or addresses of other pages.
-_TAKEN = {"live", "ready", "metrics", "system", "jobs", "cleanup", "database", "migrations", "draining"}
+_TAKEN = {"live", "ready", "metrics", "system", "jobs", "cleanup", "database", "migrations", "draining", "overall"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,8 +96,11 @@ class _Server:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         run = asyncio.get_running_loop().run_in_executor
         if probes.is_probe(path):
-            return (await run(self._probes, probes.answer, method, path, "http", environ)).as_bytes("close")
-        if not path.startswith("/health/"):
+            found = probes.known_answer(path, "http", environ) if method == "GET" else None
+            if found is None:
+                found = await run(self._probes, probes.answer, method, path, "http", environ)
+            return found.as_bytes("close")
+        if not f"{path}/".startswith("/health/"):
             return _refusal(HTTPStatus.NOT_FOUND)
         if method not in ("GET", "HEAD", "OPTIONS"):
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", probes.ALLOWED))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -48,17 +48,17 @@ class Shape:
     text: str
 
 
-def shape_of(statement: Any, cursor: Any = None) -> Shape:
-    """Return the shape of a statement: text, bytes, or what psycopg2 composes (for `cursor`)."""
+def as_text(statement: Any, cursor: Any) -> str:
+    """Return as much of a statement as is looked at: of a text, of bytes, or of what psycopg2 composes for `cursor`."""
     if hasattr(statement, "as_string"):
         statement = statement.as_string(cursor)
     if isinstance(statement, bytes):
         statement = statement.decode("utf-8", "replace")
-    return _shape(str(statement)[:LONGEST_STATEMENT])
+    return str(statement)[:LONGEST_STATEMENT]
 
 
-@lru_cache(maxsize=2000)
-def _shape(statement: str) -> Shape:
+def shape_of(statement: str) -> Shape:
+    """Return the shape of a statement, which may be cut off anywhere."""
     text = without_values(statement)
     operation = found[1].lower() if (found := _OPERATION.match(text)) else OTHER
     table = found[1] if (found := _TABLE.search(text)) else OTHER
@@ -71,7 +71,8 @@ def without_values(statement: str) -> str:
 
     At most `LONGEST_SHAPE` characters.
     """
-    text = " ".join(_WORDS.sub(_replaced, statement).split())
+    storable = statement.encode("utf-8", "replace").decode().replace("\0", "")
+    text = " ".join(_WORDS.sub(_replaced, storable).split())
     text = _ONE.sub("IN (…)", _ARRAY.sub("[…]", _LIST.sub("(…)", text)))
     text = _SAVEPOINT.sub(r"\1", _LISTS.sub("(…)", text))
     return text if len(text) <= LONGEST_SHAPE else f"{text[: LONGEST_SHAPE - 1]}…"

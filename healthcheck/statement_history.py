@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -14,13 +14,14 @@ from time import time
 
 from django.db import connection, transaction
 
-from healthcheck.models import Statement, StatementHour
+from healthcheck.models import Statement
+from healthcheck.shapes import Shape
 from healthcheck.slots import lock
-from healthcheck.statements import HOUR
+from healthcheck.statements import HOUR, Counted, of_host
 from healthcheck.tallies import Tallies, tallies
 
-KEPT_DAYS = 30
-Totals = dict[str, list[float]]  # count, seconds, errors by the key of a statement
+Totals = tuple[float, float, float]  # count, seconds, errors
+NOTHING: Totals = (0.0, 0.0, 0.0)
 _UPSERT = """
 INSERT INTO healthcheck_statementhour AS kept (statement_id, hour, host, count, milliseconds, slowest, errors)
 VALUES {rows}
@@ -28,17 +29,6 @@ ON CONFLICT (hour, host, statement_id) DO UPDATE SET
     count = kept.count + excluded.count, milliseconds = kept.milliseconds + excluded.milliseconds,
     slowest = greatest(kept.slowest, excluded.slowest), errors = kept.errors + excluded.errors
 """
-
-
-@dataclass(frozen=True)
-class Grown:
-    """By how much a statement's numbers have grown; `slowest` is of this hour. In seconds."""
-
-    statement: Statement
-    count: int
-    seconds: float
-    slowest: float
-    errors: int
 
 
 def remember(counted: Tallies = tallies) -> int:
@@ -52,86 +42,57 @@ def remember(counted: Tallies = tallies) -> int:
     if directory is None or held is None:
         return 0
     try:
-        grown, totals = _grown(counted, _read(directory))
+        known = _read(directory)
+        now = {_key(each.shape): each for each in of_host(counted.of_host())}
+        grown = {key: _growth(each, known.get(key, NOTHING)) for key, each in now.items()}
+        grown = {key: each for key, each in grown.items() if each.count}
         if grown:
             _store(grown)
-            _note(directory, totals)
+            _note(directory, {key: (each.count, each.seconds, each.errors) for key, each in now.items()})
         return len(grown)
     finally:
         os.close(held)
 
 
-def _grown(counted: Tallies, before: Totals) -> tuple[list[Grown], Totals]:
-    totals: Totals = {}
-    slowest: dict[str, float] = {}
-    statements: dict[str, Statement] = {}
-    hour = time() // HOUR
-    for (kind, *labels), pairs in counted.of_host().items():
-        if kind not in ("statement", "slowest", "failure"):
-            continue
-        key = key_of_text("\n".join(labels))
-        statements[key] = Statement(key=key, operation=labels[0], table=labels[1], text=labels[2])
-        if kind == "slowest":
-            slowest[key] = max([seconds for seconds, of_hour in pairs if of_hour == hour], default=0.0)
-            continue
-        sums = totals.setdefault(key, [0.0, 0.0, 0.0])
-        if kind == "statement":
-            sums[:2] = [sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)]
-        else:
-            sums[2] = sum(pair[0] for pair in pairs)
-    grown = [
-        Grown(statements[key], round(count), seconds, slowest.get(key, 0.0), round(errors))
-        for key, (count, seconds, errors) in _differences(totals, before)
-    ]
-    return grown, totals
-
-
-def _differences(totals: Totals, before: Totals) -> Iterator[tuple[str, list[float]]]:
-    for key, now in totals.items():
-        last = before.get(key, [0.0, 0.0, 0.0])
-        if now[0] < last[0]:  # a file was lost, and with it what it had counted
-            last = [0.0, 0.0, 0.0]
-        if now[0] > last[0]:
-            yield key, [max(0.0, new - old) for new, old in zip(now, last, strict=True)]
-
-
-def _store(grown: Sequence[Grown]) -> None:
-    hour = datetime.fromtimestamp(time() // HOUR * HOUR, UTC)
-    host = socket.gethostname()
-    values = [
-        value
-        for each in sorted(grown, key=lambda each: each.statement.key)
-        for value in (
-            each.statement.key, hour, host, each.count, each.seconds * 1000, each.slowest * 1000, each.errors
-        )
-    ]  # fmt: skip
-    rows = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(grown))
-    with transaction.atomic(), connection.cursor() as cursor:
-        Statement.objects.bulk_create([each.statement for each in grown], ignore_conflicts=True)
-        cursor.execute(_UPSERT.format(rows=rows), values)
-
-
-def forget_before(moment: datetime) -> int:
-    """Delete the hours before `moment`, and statements of which no hour is left; returns how many hours."""
-    deleted, _models = StatementHour.objects.filter(hour__lt=moment).delete()
-    Statement.objects.filter(statementhour=None).delete()
-    return deleted
-
-
-def key_of_text(text: str) -> str:
+def _key(shape: Shape) -> str:
+    text = "\n".join((shape.operation, shape.table, shape.text))
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _read(directory: Path) -> Totals:
+def _growth(now: Counted, last: Totals) -> Counted:
+    """Return `now` without what was known before; all of it when a file was lost, and with it what it had counted."""
+    count, seconds, errors = last if last[0] <= now.count else NOTHING
+    return replace(
+        now,
+        count=now.count - int(count),
+        seconds=max(0.0, now.seconds - seconds),
+        errors=max(0, now.errors - int(errors)),
+    )
+
+
+def _store(grown: Mapping[str, Counted]) -> None:
+    hour = datetime.fromtimestamp(time() // HOUR * HOUR, UTC)
+    host = socket.gethostname()
+    rows = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(grown))
+    values = [
+        (key, hour, host, each.count, each.seconds * 1000, each.slowest * 1000, each.errors)
+        for key, each in sorted(grown.items())
+    ]
+    with transaction.atomic(), connection.cursor() as cursor:
+        statements = [Statement(key=key, **asdict(each.shape)) for key, each in grown.items()]
+        Statement.objects.bulk_create(statements, ignore_conflicts=True)
+        cursor.execute(_UPSERT.format(rows=rows), [value for row in values for value in row])
+
+
+def _read(directory: Path) -> dict[str, Totals]:
     # Its name lets it go with the counts that it is about.
     try:
-        totals: Totals = json.loads((directory / "written.db").read_text())
-        return totals
+        return {key: tuple(totals) for key, totals in json.loads((directory / "written.db").read_text()).items()}
     except (OSError, ValueError):
         return {}
 
 
-def _note(directory: Path, totals: Totals) -> None:
+def _note(directory: Path, totals: dict[str, Totals]) -> None:
     new = directory / "written.new"
     new.write_text(json.dumps(totals))
     new.replace(directory / "written.db")

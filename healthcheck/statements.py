@@ -6,7 +6,8 @@ statement itself goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter, time
@@ -15,11 +16,23 @@ from typing import Any
 import structlog
 from django.db.backends.signals import connection_created
 
-from healthcheck.shapes import OTHER, Shape, shape_of
-from healthcheck.tallies import key_of, tallies
+from healthcheck.shapes import OTHER, Shape, as_text, shape_of
+from healthcheck.tallies import Counts, Keys, Pair, key_of, tallies
 
 HOUR = 3600
+KINDS = ("statement", "slowest", "failure")
 log = structlog.get_logger("healthcheck")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What all processes of this host made of a shape; times in seconds, `slowest` of this hour."""
+
+    shape: Shape
+    count: int
+    seconds: float
+    slowest: float
+    errors: int
 
 
 def connect() -> None:
@@ -29,6 +42,29 @@ def connect() -> None:
 def count_failed_connection() -> None:
     """Count that a connection to the database could not be opened; for whoever opens them."""
     _count_event("failed")
+
+
+def of_host(counts: Counts) -> list[Counted]:
+    """Return every shape in what `Tallies.of_host` has found, those that took most time first."""
+    found: dict[Shape, dict[str, list[Pair]]] = defaultdict(dict)
+    for (kind, *labels), pairs in counts.items():
+        if kind in KINDS:
+            found[Shape(*labels)][kind] = pairs
+    every = [_counted(shape, **pairs) for shape, pairs in found.items()]
+    return sorted(every, key=lambda each: each.seconds, reverse=True)
+
+
+def _counted(
+    shape: Shape, statement: Sequence[Pair] = (), slowest: Sequence[Pair] = (), failure: Sequence[Pair] = ()
+) -> Counted:
+    hour = time() // HOUR
+    return Counted(
+        shape,
+        count=round(sum(count for count, _seconds in statement)),
+        seconds=sum(seconds for _count, seconds in statement),
+        slowest=max([seconds for seconds, of_hour in slowest if of_hour == hour], default=0.0),
+        errors=round(sum(count for count, _seconds in failure)),
+    )
 
 
 def measured(execute: Callable[..., Any], statement: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -59,16 +95,15 @@ def _count_event(event: str) -> None:
 class _Keys:
     """Under which keys a shape is counted: its own, and those for when there are too many shapes."""
 
-    times: tuple[str, str]
-    slowest: tuple[str, str]
-    failures: tuple[str, str]
+    times: Keys
+    slowest: Keys
+    failures: Keys
 
 
 def _count(statement: Any, context: dict[str, Any], seconds: float, failed: bool) -> None:
     try:
-        keys = _keys(shape_of(statement, context["cursor"].cursor))
-        tallies.add(*keys.times, 1.0, seconds)
-        tallies.peak(*keys.slowest, seconds, time() // HOUR)
+        keys = _keys(as_text(statement, context["cursor"].cursor))
+        tallies.took(keys.times, keys.slowest, seconds, time() // HOUR)
         if failed:
             tallies.add(*keys.failures)
     except Exception:
@@ -76,8 +111,8 @@ def _count(statement: Any, context: dict[str, Any], seconds: float, failed: bool
 
 
 @lru_cache(maxsize=2000)
-def _keys(shape: Shape) -> _Keys:
+def _keys(statement: str) -> _Keys:
+    shape = shape_of(statement)
     labels = (shape.operation, shape.table, shape.text)
     others = (shape.operation, OTHER, OTHER)
-    kinds = ("statement", "slowest", "failure")
-    return _Keys(*((key_of(kind, *labels), key_of(kind, *others)) for kind in kinds))
+    return _Keys(*((key_of(kind, *labels), key_of(kind, *others)) for kind in KINDS))

@@ -29,6 +29,8 @@ LONGEST_KEY = 1000  # characters
 MOST_KEYS = {"statement": 200, "slowest": 200, "failure": 200, "request": 500, "bucket": 1500}
 MOST_OTHER_KEYS = 100
 Pair = tuple[float, float]
+Keys = tuple[str, str]  # the key, and the one to use instead when there are too many of its kind
+Counts = dict[tuple[str, ...], list[Pair]]
 _File: Any = MmapedDict  # it has no types
 
 
@@ -92,19 +94,21 @@ class Tallies:
             first, second = store.read_value(key)
             store.write_value(key, first + count, second + total)
 
-    def peak(self, key: str, otherwise: str, value: float, period: float) -> None:
-        """Keep the highest value of a period, with the period; a later one begins anew."""
+    def took(self, times: Keys, slowest: Keys, seconds: float, period: float) -> None:
+        """Count one under `times`, and under `slowest` keep the highest value of a period, with the period."""
         with self._lock:
             store = self._store or self._opened()
-            if key not in self._keys:
-                key = self._known(key, otherwise)
+            key = times[0] if times[0] in self._keys else self._known(*times)
+            count, total = store.read_value(key)
+            store.write_value(key, count + 1.0, total + seconds)
+            key = slowest[0] if slowest[0] in self._keys else self._known(*slowest)
             highest, of_period = store.read_value(key)
-            if value > highest or period > of_period:
-                store.write_value(key, value, period)
+            if seconds > highest or period > of_period:
+                store.write_value(key, seconds, period)
 
-    def of_host(self) -> dict[tuple[str, ...], list[Pair]]:
+    def of_host(self) -> Counts:
         """Return all keys, kind first, with the pair of each process that has one."""
-        found: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
+        found: Counts = defaultdict(list)
         with self._lock:
             store = self._opened()
             entries: Iterable[tuple[str, Pair]] = list(store.items()) if isinstance(store, _Memory) else ()

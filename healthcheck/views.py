@@ -201,7 +201,7 @@ def system(request: HttpRequest) -> HttpResponse:
 def metrics_text(request: HttpRequest) -> HttpResponse:
     """The figures in the text format of Prometheus; of a failing site too, or nobody could tell why it fails."""
     asked = Asked(request)
-    text = metrics.exposition() if asked.viewer.sees else metrics.strangers_line()
+    text = metrics.exposition(asked.seconds_left) if asked.viewer.sees else metrics.strangers_line()
     return answers.finished(HttpResponse(text, content_type=METRICS_TYPE))
 
 

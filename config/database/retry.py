@@ -22,13 +22,13 @@ from config.database.deadline import DeadlineExceeded
 Result = TypeVar("Result")
 log = structlog.get_logger("gatehouse.database")
 
-LOST = "connection_lost"
+LOST = "connection"
 CONNECTING = 0.25  # seconds; a budget that runs out over a new connection would pass for a server that is away
 # SQLSTATE (PostgreSQL manual, appendix A) -> its name in logs and metrics. The server has rolled back, for certain.
 _ROLLED_BACK = {
-    errorcodes.SERIALIZATION_FAILURE: "serialization_failure",
+    errorcodes.SERIALIZATION_FAILURE: "serialization",
     errorcodes.DEADLOCK_DETECTED: "deadlock",
-    errorcodes.LOCK_NOT_AVAILABLE: "lock_timeout",
+    errorcodes.LOCK_NOT_AVAILABLE: "lock",
 }
 _LOST = {errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN}
 _CLASS_OF_CONNECTION_FAULTS = "08"

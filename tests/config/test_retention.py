@@ -22,7 +22,7 @@ from config import retained, retention
 from config.database.locks import held_alone
 from config.database.retry import Patience
 from config.retention import Rule
-from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample
+from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, Statement, StatementHour
 
 NOW = timezone.now()
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -52,6 +52,11 @@ def connection_sample(age: timedelta) -> None:
     ConnectionSample.objects.create(at=NOW - age, active=1, idle=1, idle_in_transaction=0, waiting=0, most=100)
 
 
+def statement_hour(age: timedelta) -> None:
+    statement, _new = Statement.objects.get_or_create(key="a", operation="select", table="other", text="SELECT ?")
+    StatementHour.objects.create(statement=statement, hour=NOW - age, host="h")
+
+
 AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "sessions": (timedelta(), session),
     "jobs": (retained.JOBS_KEPT_FOR, job),
@@ -77,6 +82,7 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "health_samples": (45 * DAY, lambda age: Sample.objects.create(at=NOW - age, status="pass")),
     "connection_samples": (30 * DAY, connection_sample),
     "incidents": (45 * DAY, incident),
+    "statement_hours": (30 * DAY, statement_hour),
     "operations": (
         45 * DAY,
         lambda age: Run.objects.create(operation="optimize", state=Run.State.DONE, ended_at=NOW - age),
@@ -85,7 +91,7 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
 
 
 def test_every_rule_is_tested_here_or_with_what_it_is_about() -> None:
-    assert retention.rules().keys() - AGES.keys() == {"unconfirmed_accounts", "audit_weeks"}
+    assert retention.rules().keys() - AGES.keys() == {"unconfirmed_accounts", "audit_weeks", "statements"}
 
 
 @pytest.mark.django_db

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from auditlog.delivering import deliver
 from config import figures as of_site
-from healthcheck import figures, metrics
+from config.database import retry
+from healthcheck import figures, metrics, statistics
 from healthcheck.figures import Family, labelled
 from healthcheck.metrics import count_retry, exposition, strangers_line
 from healthcheck.models import Figure
@@ -35,6 +36,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def asked_anew(counted: Tallies) -> None:
     """Counts from nothing, and no answer of an earlier test."""
     metrics._asked.forget()
+    statistics._shared.forget()
     overall.forget()
 
 
@@ -89,7 +91,8 @@ def test_statements_are_shown_by_operation_and_table_never_by_their_text() -> No
 
 
 def test_retries_are_counted_by_reason() -> None:
-    count_retry("deadlock")
+    for hook in retry.on_retry:
+        hook("deadlock")
     count_retry("something made up")
     assert sample("database_retries_total", reason="deadlock") == 1
     assert sample("database_retries_total", reason="serialization") == 0
@@ -113,6 +116,7 @@ def test_the_checks_say_how_they_are() -> None:
 
 def test_events_of_accounts_and_records_are_counted_from_zero_on() -> None:
     deliver()
+    Figure.objects.all().delete()  # what tests before this one have left
     assert sample("audit_records_total", resource="auth.group", action="delete") == 0
     assert sample("account_events_total", event="login_failed") == 0
     Group.objects.create(name="one")
@@ -140,6 +144,9 @@ def test_an_app_joins_with_one_call_and_its_mistake_costs_only_what_apps_count(m
     figures.register(Family(name="cats", help="Cats in the house.", sql=cats))
     with pytest.raises(ValueError, match="already"):
         figures.register(Family(name="cats", help="More cats."))
+    for name in ("up", "database_bytes", "requests", "Cats", "cats'); DROP TABLE cats"):
+        with pytest.raises(ValueError, match="name of its own"):
+            figures.register(Family(name=name, help="No cats."))
     assert sample("cats", colour="black") == 9
     figures.register(Family(name="dogs", help="Dogs.", sql="SELECT '{}'::jsonb, 1 / 0"))
     metrics._asked.forget()

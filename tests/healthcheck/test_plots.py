@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from django.template import Context, Template
 
-from healthcheck import advice
+from healthcheck import advice, overall
 from healthcheck.history import Day, Point
 from healthcheck.templatetags import health, plots
 
@@ -109,7 +109,7 @@ def test_a_moment_is_told_in_utc_until_the_reader_s_zone_is_known() -> None:
 
 
 def test_every_code_of_the_probes_has_advice_of_its_own() -> None:
-    for name, code in (("database", "no_answer"), ("migrations", "not_applied"), ("draining", "draining")):
+    for name, code in overall.CODES.items():
         assert advice.advice(name, code) is advice._ADVICE[name, code]
     for code in ("not_run", "timeout", "error", "unknown"):
         assert advice.advice("mail", code) is advice._GENERAL[code]

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from psycopg2 import sql
 
-from healthcheck.shapes import LONGEST_SHAPE, shape_of, without_values
+from healthcheck.shapes import LONGEST_SHAPE, as_text, shape_of, without_values
 
 SECRET = "hunter2"
 
@@ -35,6 +35,7 @@ SECRET = "hunter2"
         ("SELECT a FROM t WHERE b = ANY(ARRAY[1, 2])", "SELECT a FROM t WHERE b = ANY(ARRAY[…])"),
         ("INSERT INTO t (a, b) VALUES (%s, %s), (1, NULL)", "INSERT INTO t (a, b) VALUES (…)"),
         ("SELECT a FROM t WHERE b = %s AND c = %(name)s", "SELECT a FROM t WHERE b = %s AND c = %(name)s"),
+        ("SELECT a\0b, \ud800 FROM t", "SELECT ab, ? FROM t"),  # neither is text that a database stores
         ('SAVEPOINT "s140_x5"', "SAVEPOINT"),
         ('RELEASE SAVEPOINT "s140_x5"', "RELEASE SAVEPOINT"),
         ('ROLLBACK TO SAVEPOINT "s140_x5"', "ROLLBACK TO SAVEPOINT"),
@@ -64,8 +65,8 @@ def test_it_is_known_what_it_does_to_which_table_and_what_is_not_ours_is_other()
 def test_text_bytes_and_composed_statements_have_the_same_shape() -> None:
     composed = sql.SQL("SELECT {} FROM {}").format(sql.Literal("hunter2"), sql.Identifier("auth_group"))
     with connection.cursor() as cursor:
-        shape = shape_of(composed, cursor.cursor)
-    assert shape == shape_of(b"SELECT 'hunter2' FROM \"auth_group\"")
+        shape = shape_of(as_text(composed, cursor.cursor))
+    assert shape == shape_of(as_text(b"SELECT 'hunter2' FROM \"auth_group\"", None))
     assert shape.text == 'SELECT ? FROM "auth_group"'
 
 

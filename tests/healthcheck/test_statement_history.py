@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from healthcheck import statement_history
 from healthcheck.models import Statement, StatementHour
@@ -30,8 +33,7 @@ def host(tmp_path: Path) -> Iterator[Tallies]:
 
 def count(host: Tallies, times: int = 1, seconds: float = 0.5, failed: int = 0) -> None:
     for _time in range(times):
-        host.add(key_of("statement", *SHAPE), "", 1.0, seconds)
-        host.peak(key_of("slowest", *SHAPE), "", seconds, NOW)
+        host.took((key_of("statement", *SHAPE), ""), (key_of("slowest", *SHAPE), ""), seconds, NOW)
     for _time in range(failed):
         host.add(key_of("failure", *SHAPE), "")
 
@@ -82,8 +84,6 @@ def test_a_lost_file_takes_nothing_back(host: Tallies, tmp_path: Path) -> None:
 
 
 def test_while_one_writes_another_leaves_it(host: Tallies, tmp_path: Path) -> None:
-    import os
-
     count(host)
     held = lock(tmp_path / "written.lock")
     assert held is not None
@@ -98,10 +98,11 @@ def test_who_counts_alone_writes_nothing() -> None:
     assert statement_history.remember(alone) == 0
 
 
-def test_old_hours_are_forgotten_with_the_statements_that_only_they_had() -> None:
+def test_old_hours_are_cleaned_up_and_then_the_statements_that_only_they_had() -> None:
     now = datetime.now(UTC)
-    for key, age in (("old", 31), ("new", 1)):
+    for key, age in (("old", 31), ("new", 29)):
         statement = Statement.objects.create(key=key, operation="select", table="other", text=key)
         StatementHour.objects.create(statement=statement, hour=now - timedelta(days=age), host="a")
-    assert statement_history.forget_before(now - timedelta(days=30)) == 1
+    call_command("cleanup", stdout=io.StringIO(), stderr=io.StringIO())
+    assert [hour.statement_id for hour in StatementHour.objects.all()] == ["new"]
     assert [statement.key for statement in Statement.objects.all()] == ["new"]

@@ -41,6 +41,17 @@ def test_equal_statements_count_as_one_shape_with_their_time(counted: Tallies) -
     assert 0 < slowest <= seconds < 1
 
 
+def test_what_took_most_time_comes_first(counted: Tallies) -> None:
+    with connection.cursor() as cursor:
+        for _time in range(3):
+            cursor.execute("SELECT 'quick'")
+        cursor.execute("SELECT pg_sleep(0.05)")
+    first, second = statements.of_host(counted.of_host())
+    assert (first.shape.text, first.count) == ("SELECT pg_sleep(?)", 1)
+    assert (second.shape.text, second.count, second.errors) == ("SELECT ?", 3, 0)
+    assert first.slowest == first.seconds >= 0.05
+
+
 def test_literals_that_somebody_wrote_into_sql_are_in_no_shape(counted: Tallies) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM auth_group WHERE name = 'hunter2' OR id = 4711")
@@ -77,7 +88,7 @@ def test_a_failure_to_count_is_logged_and_the_statement_goes_on(
     def fail(*args: Any) -> None:
         raise LookupError("a mistake of ours")
 
-    monkeypatch.setattr(counted, "add", fail)
+    monkeypatch.setattr(counted, "took", fail)
     with capture_logs() as lines:
         assert Group.objects.filter(name="nobody").count() == 0
     assert [line["event"] for line in lines] == ["metrics.statement_not_counted"]

@@ -156,8 +156,8 @@ def test_a_file_has_all_its_disk_at_once_and_the_longest_keys_of_all_kinds_fit_i
     assert (tmp_path / "slot-0.db").stat().st_size == module.FILE_BYTES
 
 
-def test_a_peak_is_of_its_period() -> None:
-    alone, key = Tallies(), key_of("slowest", "select", "t", "SELECT")
-    for value, period in ((3.0, 1.0), (2.0, 1.0), (1.0, 2.0)):
-        alone.peak(key, key, value, period)
-    assert alone.of_host() == {("slowest", "select", "t", "SELECT"): [(1.0, 2.0)]}
+def test_the_slowest_is_of_its_period() -> None:
+    alone, times, slowest = Tallies(), key_of("statement", "SELECT"), key_of("slowest", "SELECT")
+    for seconds, period in ((3.0, 1.0), (2.0, 1.0), (1.0, 2.0)):
+        alone.took((times, times), (slowest, slowest), seconds, period)
+    assert alone.of_host() == {("statement", "SELECT"): [(3.0, 6.0)], ("slowest", "SELECT"): [(1.0, 2.0)]}

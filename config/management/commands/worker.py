@@ -10,10 +10,11 @@ from config import lifeline
 from config.checks import refuse_unfit_server
 from config.worker import Worker
 from healthcheck import metrics
+from healthcheck.sampler import Sampler
 
 
 class Command(BaseCommand):
-    help = "Run queued jobs (mail) and the schedule until stopped. Several may run."
+    help = "Run queued jobs (mail), the schedule and the health checks until stopped. Several may run."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="run what is ready, then exit")
@@ -25,4 +26,12 @@ class Command(BaseCommand):
         refuse_unfit_server()
         worker = Worker(interval=max(0.05, interval), once=once)
         worker.configure_signals()
-        worker.run()
+        if once:
+            worker.run()
+            return
+        sampler = Sampler()
+        sampler.start()
+        try:
+            worker.run()
+        finally:
+            sampler.stop()

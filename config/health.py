@@ -1,0 +1,116 @@
+"""Checks of the audit trail, the queue of jobs and the server's fitness; `GatehouseConfig` registers them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.db.models import Case, Min, When
+from django.db.models.functions import Greatest, Now
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_tasks.base import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
+
+from accounts import activity
+from accounts.models import User
+from auditlog import care, events, reading
+from auditlog.describing import Described, describe
+from auditlog.reading import Query
+from config.checks import server_is_fit
+from config.database.deadline import database_budget
+from config.database.roles import has_two_roles
+from config.worker import MOST_ATTEMPTS, JsonArrayLength
+from healthcheck.checks import limits, worse
+from healthcheck.registry import Check, register
+from healthcheck.results import Result, Status, judged
+
+_SECONDS = 5.0  # that a check may wait for the database
+_DETAIL_SECONDS = 0.5  # that a page may, for what it shows besides
+_GIVEN_UP_FOR = timedelta(days=1)  # a job that was given up is news for so long
+
+
+def audit() -> Result:
+    """Whether the database records every change, and the trail is sealed and has room."""
+    with database_budget(_SECONDS):
+        state = care.state()
+    if state.triggers_missing or state.triggers_unknown:
+        return Result(Status.FAIL, "triggers_differ", state.triggers_missing + state.triggers_unknown)
+    waits = (timezone.now() - state.unsealed_since) / timedelta(hours=1) if state.unsealed_since else 0.0
+    return worse(
+        [
+            judged(round(waits, 2), "h", limits("audit_sealing"), "sealing_late"),
+            judged(state.weeks_ahead, "weeks", limits("audit_partitions"), "partitions_run_out"),
+            Result(Status.WARN if state.in_default else Status.PASS, "outside_partitions", state.in_default),
+        ]
+    )
+
+
+def worker() -> Result:
+    """How long the oldest job waits that could be done, and whether one was given up in the last day."""
+    jobs = DBTaskResult.objects.annotate(attempts=JsonArrayLength("worker_ids"))
+    given_up = jobs.filter(
+        status=TaskResultStatus.FAILED, attempts__gte=MOST_ATTEMPTS, finished_at__gt=timezone.now() - _GIVEN_UP_FOR
+    )
+    with database_budget(_SECONDS):
+        since = DBTaskResult.objects.ready().aggregate(since=Min(_READY_SINCE))["since"]
+        count = given_up.count()
+    seconds = max(0.0, (timezone.now() - since).total_seconds()) if since else 0.0
+    late = judged(round(seconds, 1), "s", limits("worker"), "late")
+    return worse([late, Result(Status.WARN if count else Status.PASS, "given_up", count, "jobs")])
+
+
+# A job that may be done at once has a time after all others.
+_READY_SINCE = Case(When(run_after__gt=Now(), then="enqueued_at"), default=Greatest("enqueued_at", "run_after"))
+
+
+def configuration() -> Result:
+    """Whether the server is fit for production. That pages could alter tables, with one role for all, is only told."""
+    with database_budget(_SECONDS):
+        if server_is_fit(databases=[DEFAULT_DB_ALIAS]):
+            return Result(Status.FAIL, "unfit_server")
+    return Result(Status.PASS, "ok" if has_two_roles() else "one_role")
+
+
+def recent_records(request: HttpRequest) -> dict[str, Any]:
+    """Return the newest records: all of them for whoever may see the trail, which is recorded, else one's own."""
+    user = request.user
+    if not isinstance(user, User):
+        return {}
+    try:
+        with database_budget(_DETAIL_SECONDS):
+            if user.has_perm("auditlog.view_record"):
+                events.record("read", "auditlog.record", label="health", new={"page": "health"})
+                return {"records": [_record(each) for each in describe(reading.newest(Query()).records)]}
+            _page, entries = activity.page_of(user, {})
+            return {"records": [_entry(entry) for entry in entries]}
+    except (DatabaseError, InterfaceError):
+        return {"records": None}
+
+
+def _record(described: Described) -> dict[str, Any]:
+    record = described.record
+    return {
+        "id": record.pk,
+        "at": record.at.isoformat(),
+        "action": record.action,
+        "resource": record.resource,
+        "object": described.object,
+        "by": described.who,
+        "changed": described.changed,
+        "origin": record.origin,
+    }
+
+
+def _entry(entry: activity.Entry) -> dict[str, Any]:
+    return asdict(entry) | {"at": entry.at.isoformat()}
+
+
+def register_all() -> None:
+    """Register every check of this module."""
+    register(Check(name="audit", label=_("Audit trail"), run=audit, every=300, detail=recent_records))
+    register(Check(name="worker", label=_("Worker"), run=worker))
+    register(Check(name="configuration", label=_("Configuration"), run=configuration, every=300))
