@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from healthcheck import advice, operations
 from healthcheck.history import IncidentView
 from healthcheck.models import Run
 from healthcheck.overall import Finding, Report
-from healthcheck.results import Status
+from healthcheck.results import Status, worst
 from healthcheck.statistics import Cap
 
 register = template.Library()
@@ -64,6 +65,17 @@ def summary(report: Report) -> str:
 def advised(finding: Any) -> advice.Advice:
     """Return the advice about a finding or an incident."""
     return advice.advice(getattr(finding, "name", None) or finding.check_name, finding.code)
+
+
+@register.filter
+def todos(findings: Iterable[Finding]) -> list[tuple[advice.Advice, Status, list[Finding]]]:
+    """Return each advice once, the worst first, with the findings that it is about."""
+    about: dict[advice.Advice, list[Finding]] = {}
+    for finding in findings:
+        if finding.status is not Status.PASS:
+            about.setdefault(advised(finding), []).append(finding)
+    found = [(each, worst(finding.status for finding in of), of) for each, of in about.items()]
+    return sorted(found, key=lambda todo: todo[1] is not Status.FAIL)
 
 
 @register.filter

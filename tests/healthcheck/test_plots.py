@@ -9,6 +9,8 @@ from django.template import Context, Template
 
 from healthcheck import advice, overall
 from healthcheck.history import Day, Point
+from healthcheck.overall import Finding
+from healthcheck.results import Status
 from healthcheck.templatetags import health, plots
 
 MINUTE = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -115,3 +117,10 @@ def test_every_code_of_the_probes_has_advice_of_its_own() -> None:
         assert advice.advice("mail", code) is advice._GENERAL[code]
     assert advice.advice("mail", "unreachable") is advice._ADVICE["mail", ""]
     assert advice.advice("weather", "rain") is advice._LOOK
+
+
+def test_an_advice_is_given_once_and_the_worst_first() -> None:
+    names = [("mail", Status.WARN, "not_run"), ("cache", Status.PASS, "ok"), ("disk", Status.WARN, "not_run")]
+    found = [Finding(name, status, code, 1.0) for name, status, code in (*names, ("audit", Status.FAIL, "error"))]
+    told = [(status, [finding.name for finding in of]) for _, status, of in health.todos(found)]
+    assert told == [(Status.FAIL, ["audit"]), (Status.WARN, ["mail", "disk"])]
