@@ -33,7 +33,7 @@ NOTES = {
     "one_role": _("one database role does it all"),
 }
 # What the probes ask themselves; other checks bring their labels.
-_NEEDED = {
+LABELS = {
     "database": _("Database"),
     "migrations": _("Tables of this version"),
     "draining": _("Open to visitors"),
@@ -191,4 +191,4 @@ def advice(name: str, code: str) -> Advice:
 def label(name: str) -> Any:
     """Return what a check is called, also one that is no longer registered."""
     check = registry.checks().get(name)
-    return check.label if check else _NEEDED.get(name, name)
+    return check.label if check else LABELS.get(name, name)

@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from healthcheck import advice, registry
 from healthcheck.models import ConnectionSample, Incident, Sample
-from healthcheck.overall import NEEDED
 from healthcheck.templatetags.health import lasting
 
 
@@ -37,7 +36,7 @@ class CheckFilter(admin.SimpleListFilter):
     parameter_name = "check_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, advice.label(name)) for name in (*NEEDED, *registry.checks())]
+        return [(name, advice.label(name)) for name in (*advice.LABELS, *registry.checks())]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(check_name=self.value()) if self.value() else queryset

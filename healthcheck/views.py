@@ -17,6 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from healthcheck import answers, connection, history, metrics, registry, statistics
 from healthcheck.connection import Look
 from healthcheck.history import Overview
+from healthcheck.models import Run
 from healthcheck.overall import Finding, Report, overall
 from healthcheck.readiness import CHECK_SECONDS
 from healthcheck.results import Status, worst
@@ -26,6 +27,7 @@ from healthcheck.viewers import Viewer, bounded, viewer_of
 
 ANSWER_SECONDS = 0.9  # of the second that an answer may take
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MOST_RUNS = 5  # that the page shows
 
 T = TypeVar("T")
 View = Callable[..., HttpResponse]
@@ -83,6 +85,15 @@ class Asked:
     @cached_property
     def figures(self) -> Statistics | None:
         return statistics.current() if self.has_time else statistics.known()
+
+    @cached_property
+    def runs(self) -> list[Run] | None:
+        """The newest operations; None while the database does not answer in time."""
+        try:
+            with bounded(self.seconds_left):
+                return list(Run.objects.order_by("-asked_at")[:MOST_RUNS])
+        except (DatabaseError, InterfaceError):
+            return None
 
     def _known(self, shared: Shared[T]) -> T | None:
         return shared.current() if self.has_time else shared.known()

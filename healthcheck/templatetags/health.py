@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,9 +12,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from healthcheck import advice
+from healthcheck import advice, operations
+from healthcheck.history import IncidentView
+from healthcheck.models import Run
 from healthcheck.overall import Finding, Report
-from healthcheck.results import Status
+from healthcheck.results import Status, worst
 from healthcheck.statistics import Cap
 
 register = template.Library()
@@ -65,8 +68,32 @@ def advised(finding: Any) -> advice.Advice:
 
 
 @register.filter
+def todos(findings: Iterable[Finding]) -> list[tuple[advice.Advice, Status, list[Finding]]]:
+    """Return each advice once, the worst first, with the findings that it is about."""
+    about: dict[advice.Advice, list[Finding]] = {}
+    for finding in findings:
+        if finding.status is not Status.PASS:
+            about.setdefault(advised(finding), []).append(finding)
+    found = [(each, worst(finding.status for finding in of), of) for each, of in about.items()]
+    return sorted(found, key=lambda todo: todo[1] is not Status.FAIL)
+
+
+@register.filter
 def called(name: str) -> Any:
     return advice.label(name)
+
+
+@register.filter
+def of_check(incidents: list[IncidentView] | None, name: str) -> list[IncidentView]:
+    """Return the incidents of one check."""
+    return [incident for incident in incidents or () if incident.check_name == name]
+
+
+@register.filter
+def operation(run: Run) -> Any:
+    """Return what the operation of a run is called, also one that is no longer registered."""
+    known = operations.operations().get(run.operation)
+    return known.label if known else run.operation
 
 
 @register.filter
