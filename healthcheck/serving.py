@@ -55,7 +55,8 @@ class _Server:
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        server = await asyncio.start_server(self._meet, bind.strip("[]"), port, limit=LONGEST_HEAD)
+        bounds = {"limit": LONGEST_HEAD, "backlog": MOST_CONNECTIONS}  # whom the kernel lets wait; the rest tries again
+        server = await asyncio.start_server(self._meet, bind.strip("[]"), port, **bounds)
         signals.serving.send(sender=serve)
         log.info("health.serving", port=port, bind=bind)
         sd_notify("READY=1", log)

@@ -55,13 +55,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def _site(application: str, settings: str, path: str, database: Database) -> Iterator[Site]:
+def _site(application: str, gunicorn: str, settings: str, path: str, database: Database) -> Iterator[Site]:
     port = free_port()
-    command = ["-m", "gunicorn", "--config", "python:config.gunicorn", "--max-requests", "0", application]
+    command = ["-m", "gunicorn", "--config", f"python:{gunicorn}", "--max-requests", "0", application]
     environment = {"BIND": "127.0.0.1", "PORT": str(port), "WEB_PROCESSES": "1", "DJANGO_SETTINGS_MODULE": settings}
     environment |= database.environment
     with Program(*command, environment=environment) as program:
         wait_until(lambda: program.process.poll() is not None or _is_up(port, path), "the site answers")
+        assert program.process.poll() is None, program.says()
         yield Site(port, program, database)
 
 
@@ -72,8 +73,8 @@ def _is_up(port: int, path: str) -> bool:
 
 
 def probes(database: Database) -> list[Figure]:
-    ours = ("config.wsgi:application", "config.settings", ENDS["ready"])
-    bare = ("tests.bench.bare:application", "tests.bench.bare_settings", ENDS["select"])
+    ours = ("config.wsgi:application", "config.gunicorn", "config.settings", ENDS["ready"])
+    bare = ("tests.bench.bare:application", "tests.bench.bare_gunicorn", "tests.bench.bare_settings", ENDS["select"])
     with _site(*ours, database) as site, _site(*bare, database) as yardstick:
         places = {"live": site, "ready": site, "json": yardstick, "select": yardstick}
         for name, place in places.items():

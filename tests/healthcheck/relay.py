@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -59,9 +60,12 @@ class Relay:
             self._selector.register(end, selectors.EVENT_READ)
 
     def _hand_over(self, end: Any) -> None:
-        if data := end.recv(65536):
-            self._other[end].sendall(data)
+        if end not in self._other:  # closed together with its other end a moment ago
             return
+        with contextlib.suppress(OSError):
+            if data := end.recv(65536):
+                self._other[end].sendall(data)
+                return
         for each in (end, self._other.pop(end)):
             self._selector.unregister(each)
             self._other.pop(each, None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from django.db import connections
 from pytest_django.fixtures import Settings
 
 from accounts.rehearsal import in_parallel
@@ -103,3 +104,12 @@ def test_an_answer_that_nobody_fetched_in_time_is_not_believed(readiness: Readin
     sleep(module.SHARED_SECONDS)  # the answer has come meanwhile
     relay.silent = True
     assert readiness.current().code == "database"
+
+
+def test_a_database_without_any_table_answers_and_wants_migrations(
+    readiness: Readiness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = connections["default"].settings_dict
+    empty = {"OPTIONS": given["OPTIONS"] | {"options": "-c search_path=nowhere"}}
+    monkeypatch.setattr(connections["default"], "settings_dict", given | empty)
+    assert readiness.current().code == "migrations"
