@@ -52,8 +52,9 @@ def _deliver_some() -> int:
         if records:
             _tell(batch_recorded, records[-1].id, records=records)
         # At least once: had we moved first, what a killed process had not told yet would never be told. A cursor
-        # that stays where it is, is cheap to follow, but not for ever.
-        if records or reached.seen.at - cursor.seen.at > _KEPT_FRESH:
+        # that stays where it is, is cheap to follow, but not for ever; one in the middle of a batch that turns out to
+        # have ended there would find nothing new again and again.
+        if records or cursor.until or reached.seen.at - cursor.seen.at > _KEPT_FRESH:
             _move(reached)
     return len(records)
 

@@ -180,3 +180,11 @@ def test_an_idle_turn_writes_nothing(listener: Listener) -> None:
         deliver()
     statements = [query["sql"] for query in queries.captured_queries]
     assert not any("auditlog_move_cursor" in statement for statement in statements)
+
+
+def test_what_comes_after_a_full_batch_is_told_too(listener: Listener) -> None:
+    Group.objects.bulk_create(Group(name=f"group {number}") for number in range(delivering.MOST))
+    assert deliver() == delivering.MOST
+    Group.objects.create(name="the next")
+    assert deliver() + deliver() == 1  # the first may only find that the batch was all there was
+    assert listener.told[-1] == "the next"
