@@ -36,7 +36,7 @@ LOOK_EVERY = 2.0  # seconds
 MINUTE = 60.0
 ANSWER_SECONDS = 1.0  # of looking
 WRITE_SECONDS = 3.0
-STOP_SECONDS = 2.0
+STOP_SECONDS = 1.0
 LOCK = 0x6865_616C_7468  # any constant of our own: "health"
 OVERALL = "overall"  # what incidents of the whole are about
 _KEPT = 5000  # observations in memory: two days of them, with some changes
@@ -183,27 +183,28 @@ class Sampler:
 
     def look(self) -> None:
         """Look once: run what is due, observe, write. Raises NoAnswer when its session fails, but others would not."""
+        at = datetime.now(UTC)  # a question that is not answered, however long it is waited for, was asked now
         code = readiness.of_database().code
         if code == "database":
-            self._be_away()
+            self._be_away(at)
             return
         try:
             self._take_lock()
             self._run_checks()
             began = monotonic()
             rows = self._session.ask(READINGS, seconds=ANSWER_SECONDS)
-            self._note(_bad(code, judged(rows)), milliseconds=(monotonic() - began) * 1000)
+            self._note(at, _bad(code, judged(rows)), milliseconds=(monotonic() - began) * 1000)
             if self._holds:
                 self._write()
         except NoAnswer:
             self._lose()
             if _answers():
                 raise
-            self._be_away()
+            self._be_away(at)
 
-    def _be_away(self) -> None:
+    def _be_away(self, at: datetime) -> None:
         self._lose()
-        self._note(_bad("database", ()), known=False)
+        self._note(at, _bad("database", ()), known=False)
 
     def _lose(self) -> None:
         """What the session held is lost with it, and what checks find meanwhile is about the outage."""
@@ -211,9 +212,8 @@ class Sampler:
         self._holds = False
         self._away_at = datetime.now(UTC)
 
-    def _note(self, bad: Bad, *, known: bool = True, milliseconds: float | None = None) -> None:
+    def _note(self, at: datetime, bad: Bad, *, known: bool = True, milliseconds: float | None = None) -> None:
         """Keep what is new: a minute, or another state."""
-        at = datetime.now(UTC)
         minute = datetime.fromtimestamp(at.timestamp() // self._minute * self._minute, UTC)
         last = self._last
         if last is None or (last.minute, last.bad, last.known) != (minute, bad, known):

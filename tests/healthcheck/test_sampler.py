@@ -149,6 +149,10 @@ def test_the_sample_of_a_minute_is_its_worst_state(world: World, samplers: Calla
     world.found["site"] = WARN
     look(sampler, lambda: readings()[("site", "")] == "warn")
     assert samples() == [("fail", {"migrations": "not_applied"})]
+    away_for(world, 0.05, sampler)
+    look(sampler)
+    assert samples() == [("fail", {"migrations": "not_applied", "database": "no_answer"})]
+    assert Sample.objects.get().milliseconds is not None  # it did answer before
 
 
 def test_that_a_check_has_not_been_run_lately_is_no_incident(world: World, samplers: Callable[..., Sampler]) -> None:
