@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 log = structlog.get_logger("gatehouse.database")
 
 LOST = "connection"
-CONNECTING = 0.25  # seconds; a budget that runs out over a new connection would pass for a server that is away
+CONNECTING = 0.5  # seconds; a budget that runs out over a new connection would pass for a server that is away
 # SQLSTATE (PostgreSQL manual, appendix A) -> its name in logs and metrics. The server has rolled back, for certain.
 _ROLLED_BACK = {
     errorcodes.SERIALIZATION_FAILURE: "serialization",

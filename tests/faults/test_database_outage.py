@@ -123,10 +123,19 @@ def test_a_killed_database_loses_no_acknowledged_account_and_leaves_no_half_one(
 
     # Everybody who was sent away comes back with the same form, also those whose account was written all the same.
     wait_until(lambda: site.probe("ready").status == 200, "the site is ready again")
-    returned = [form.send() for form in forms if form.username not in acknowledged]
+    returned = [come_back(form) for form in forms if form.username not in acknowledged]
     assert {(answer.status, answer.location) for answer in returned} <= {(303, LOGIN)}
     assert database.value("SELECT count(*) FROM accounts_user WHERE username ~ %s", f"^{crowd}") == PEOPLE
     assert half_accounts(database) == []
+
+
+def come_back(form: OpenForm, patience: int = 5) -> Answer:
+    """Send it until the site is not too busy: a process may hold the server for away for up to a second more."""
+    answer = form.send()
+    while is_busy_page(answer) and (patience := patience - 1):
+        time.sleep(1)
+        answer = form.send()
+    return answer
 
 
 def test_a_database_killed_at_rest_is_noticed_by_nobody_or_told_in_a_page(site: Site, database: Database) -> None:
