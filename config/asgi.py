@@ -17,9 +17,10 @@ django_application = get_asgi_application()
 # Both import models' settings, so Django must be set up first.
 from config.content_type import tamed  # noqa: E402
 from config.middleware import announced_length  # noqa: E402
-from healthcheck import metrics, probes  # noqa: E402
+from healthcheck import probes  # noqa: E402
+from healthcheck.metrics import prometheus  # noqa: E402
 
-metrics.share()
+prometheus.share()
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -15,8 +15,8 @@ from auditlog.signals import batch_recorded
 from config import schedule
 from config.database import retry
 from config.database.base import connection_failed
-from healthcheck import figures, metrics, statement_history, statements
-from healthcheck.figures import Family, Labels, labelled
+from healthcheck.metrics import figures, prometheus, statement_history, statements
+from healthcheck.metrics.figures import Family, Labels, labelled
 
 # Records that are events of an account by themselves, and those of a person's row that are one by their reason.
 _EVENTS = {"login", "logout", "login_failed", "locked_out", "unlocked", "set_password_link_sent"}
@@ -42,7 +42,7 @@ def connect() -> None:
         figures.register(family)
     batch_recorded.connect(_recorded, sender=Record, dispatch_uid="config.figures")
     connection_failed.connect(_connection_failed, dispatch_uid="config.figures")
-    retry.on_retry.append(metrics.count_retry)
+    retry.on_retry.append(prometheus.count_retry)
     schedule.every_minute(beat)
     schedule.every_minute(measure_trail)
     schedule.every_minute(statement_history.remember)

@@ -52,9 +52,9 @@ def on_starting(server: Any) -> None:
 
 def _count_together() -> None:
     """Hold a slot for as long as the server runs, so that counters outlive the processes that are recycled."""
-    from healthcheck import metrics  # its models need Django set up
+    from healthcheck.metrics import prometheus  # its models need Django set up
 
-    metrics.share()
+    prometheus.share()
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:

@@ -74,7 +74,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
-    "healthcheck.metrics.RequestMetricsMiddleware",
+    "healthcheck.metrics.prometheus.RequestMetricsMiddleware",
     "auditlog.middleware.AuditMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",

@@ -14,9 +14,10 @@ django_application = get_wsgi_application()
 
 # Both import models' settings, so Django must be set up first.
 from config.content_type import tamed  # noqa: E402
-from healthcheck import metrics, probes  # noqa: E402
+from healthcheck import probes  # noqa: E402
+from healthcheck.metrics import prometheus  # noqa: E402
 
-metrics.share()
+prometheus.share()
 
 StartResponse = Callable[..., Any]
 

@@ -7,8 +7,9 @@ class HealthcheckConfig(AppConfig):
     verbose_name = _("Health")
 
     def ready(self) -> None:
-        from healthcheck import checks, migrating, operations, optimizing, statements
-        from healthcheck.operations import Operation
+        from healthcheck import checks, operations
+        from healthcheck.metrics import statements
+        from healthcheck.operations import Operation, migrating, optimizing
 
         statements.connect()
         checks.register_all()

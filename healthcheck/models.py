@@ -121,7 +121,7 @@ class Figure(models.Model):
 
 
 class Statement(models.Model):
-    """The shape of a statement, without any value (see `healthcheck.shapes`); its key is made of its text."""
+    """The shape of a statement, without any value (see `healthcheck.metrics.shapes`); its key is made of its text."""
 
     key = models.CharField(primary_key=True, max_length=16)
     operation = models.CharField(_("operation"), max_length=16)

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 
+from healthcheck.metrics.shapes import without_values
 from healthcheck.ping import NoAnswer, Ping
-from healthcheck.shapes import without_values
 from healthcheck.shared import Shared
 
 ANSWER_SECONDS = 0.5

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.urls import URLPattern, path
 
-from healthcheck import operation_views, views
+from healthcheck import views
+from healthcheck.operations import views as operation_views
 
 app_name = "healthcheck"
 

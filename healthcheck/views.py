@@ -14,9 +14,10 @@ from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from healthcheck import answers, connection, history, metrics, registry, statistics
+from healthcheck import answers, connection, history, registry, statistics
 from healthcheck.connection import Look
 from healthcheck.history import Overview
+from healthcheck.metrics import prometheus
 from healthcheck.models import Run
 from healthcheck.overall import Finding, Report, overall
 from healthcheck.readiness import CHECK_SECONDS
@@ -201,7 +202,7 @@ def system(request: HttpRequest) -> HttpResponse:
 def metrics_text(request: HttpRequest) -> HttpResponse:
     """The figures in the text format of Prometheus; of a failing site too, or nobody could tell why it fails."""
     asked = Asked(request)
-    text = metrics.exposition(asked.seconds_left) if asked.viewer.sees else metrics.strangers_line()
+    text = prometheus.exposition(asked.seconds_left) if asked.viewer.sees else prometheus.strangers_line()
     return answers.finished(HttpResponse(text, content_type=METRICS_TYPE))
 
 

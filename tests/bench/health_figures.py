@@ -14,7 +14,8 @@ from auditlog.delivering import deliver
 from auditlog.models import Record
 from auditlog.signals import batch_recorded
 from config import figures as of_site
-from healthcheck import figures, metrics, statements, statistics
+from healthcheck import statistics
+from healthcheck.metrics import figures, prometheus, statements
 from healthcheck.ping import Ping
 from tests.bench.figures import Figure
 from tests.live import Database, processor_time
@@ -95,16 +96,18 @@ def _records() -> list[Figure]:
 
 def _scrape() -> list[Figure]:
     of_site.beat()
-    metrics.exposition()
+    prometheus.exposition()
 
     def asked() -> None:
-        metrics._asked.forget()
-        metrics.exposition()
+        prometheus._asked.forget()
+        prometheus.exposition()
 
     return [
         Figure("scrape", _milliseconds(asked), "ms", 1),
-        Figure("scrape, figures of the site shared", _milliseconds(metrics.exposition), "ms", 1),
-        Figure(f"figures of the site, {len(figures.families())} families", len(metrics.exposition()) / 1000, "kB", 0),
+        Figure("scrape, figures of the site shared", _milliseconds(metrics.prometheus), "ms", 1),
+        Figure(
+            f"figures of the site, {len(figures.families())} families", len(prometheus.exposition()) / 1000, "kB", 0
+        ),
     ]
 
 

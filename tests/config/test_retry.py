@@ -16,7 +16,7 @@ from accounts.models import RequestedMail, User
 from config.database import retry
 from config.database.deadline import database_budget
 from config.database.retry import Patience
-from healthcheck import metrics
+from healthcheck.metrics import prometheus
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -246,5 +246,5 @@ def test_a_signup_that_an_earlier_attempt_has_committed_counts_as_made_by_this_o
 
 
 def test_prometheus_is_told_of_every_fault_by_the_name_that_it_knows() -> None:
-    assert metrics.count_retry in retry.on_retry
-    assert {*retry._ROLLED_BACK.values(), retry.LOST} == set(metrics.RETRIES)
+    assert prometheus.count_retry in retry.on_retry
+    assert {*retry._ROLLED_BACK.values(), retry.LOST} == set(prometheus.RETRIES)

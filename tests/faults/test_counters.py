@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from config.embedded_postgres import SUPERUSER
-from healthcheck.tallies import Tallies
+from healthcheck.metrics.tallies import Tallies
 from tests.live import LOGIN, ROOT, Database, Program, Site, in_parallel, manage, own_database, running_site, wait_until
 
 PROCESSES = 4
@@ -22,10 +22,10 @@ RECYCLED_AFTER = 40  # requests
 GROUPS = 150  # more than one batch of records
 LOOP = """
 import time
-from healthcheck import metrics
+from healthcheck.metrics import prometheus
 for turn in range(400):
     begun = time.monotonic()
-    lines = metrics.exposition().decode().splitlines()
+    lines = prometheus.exposition().decode().splitlines()
     up = next(line for line in lines if line.startswith("gatehouse_up "))[-3]
     known = any(line.startswith("gatehouse_database_lock_waits ") for line in lines)
     print(f"turn up={up} known={known} took={time.monotonic() - begun:.3f}", flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from healthcheck.tallies import Tallies, tallies
+from healthcheck.metrics.tallies import Tallies, tallies
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from structlog.testing import capture_logs
 from auditlog.delivering import deliver
 from config import figures as of_site
 from config.database import retry
-from healthcheck import figures, metrics, statistics
-from healthcheck.figures import Family, labelled
-from healthcheck.metrics import count_retry, exposition, strangers_line
+from healthcheck import statistics
+from healthcheck.metrics import figures, prometheus
+from healthcheck.metrics.figures import Family, labelled
+from healthcheck.metrics.prometheus import count_retry, exposition, strangers_line
+from healthcheck.metrics.tallies import Tallies
 from healthcheck.models import Figure
 from healthcheck.overall import overall
-from healthcheck.tallies import Tallies
 from tests.live import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +36,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture(autouse=True)
 def asked_anew(counted: Tallies) -> None:
     """Counts from nothing, and no answer of an earlier test."""
-    metrics._asked.forget()
+    prometheus._asked.forget()
     statistics._shared.forget()
     overall.forget()
 
@@ -75,7 +76,7 @@ def test_a_slow_answer_is_in_the_buckets_above_it_only(counted: Tallies, rf: Any
     request = rf.get("/made-up/")
     request.resolver_match = None
     for seconds in (0.005, 0.7, 99.0):
-        metrics._count_request(request, 200, seconds)
+        prometheus._count_request(request, 200, seconds)
     buckets = {
         le: sample("request_seconds_bucket", route="none", le=le) for le in ("0.01", "0.5", "1.0", "10.0", "+Inf")
     }
@@ -123,7 +124,7 @@ def test_events_of_accounts_and_records_are_counted_from_zero_on() -> None:
     Group.objects.create(name="two")
     Group.objects.filter(name__in=["one", "two"]).delete()
     deliver()
-    metrics._asked.forget()
+    prometheus._asked.forget()
     assert sample("audit_records_total", resource="auth.group", action="create") == 2
     assert sample("audit_records_total", resource="auth.group", action="delete") == 2
 
@@ -149,7 +150,7 @@ def test_an_app_joins_with_one_call_and_its_mistake_costs_only_what_apps_count(m
             figures.register(Family(name=name, help="No cats."))
     assert sample("cats", colour="black") == 9
     figures.register(Family(name="dogs", help="Dogs.", sql="SELECT '{}'::jsonb, 1 / 0"))
-    metrics._asked.forget()
+    prometheus._asked.forget()
     with capture_logs() as lines:
         found = samples()
     assert ("gatehouse_cats", frozenset({("colour", "black")})) not in found

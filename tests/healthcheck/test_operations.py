@@ -21,11 +21,11 @@ from pytest_django.fixtures import Settings
 from accounts.models import User
 from auditlog.models import Record
 from config.worker import Worker
-from healthcheck import migrating, operations
-from healthcheck.maintenance import lock_key, own_session
-from healthcheck.migrating import Plan, Step
+from healthcheck import operations
 from healthcheck.models import Run
-from healthcheck.operations import AlreadyOpen, Asker, Failed, Operation, Progress, State
+from healthcheck.operations import AlreadyOpen, Asker, Failed, Operation, Progress, State, migrating
+from healthcheck.operations.maintenance import lock_key, own_session
+from healthcheck.operations.migrating import Plan, Step
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "direct"])

@@ -13,7 +13,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from config import figures as of_site
-from healthcheck import metrics
+from healthcheck.metrics import prometheus
 from tests.live import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples" / "prometheus"
@@ -61,9 +61,9 @@ def test_what_the_alerts_look_at_is_what_gatehouse_tells(client: Client, counted
     client.get("/accounts/login/")
     of_site.beat()
     of_site.measure_trail()
-    metrics._asked.forget()
+    prometheus._asked.forget()
     told: dict[str, list[dict[str, str]]] = {"up": [{"job": "gatehouse"}]}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(prometheus.exposition().decode()):
         for sample in family.samples:
             told.setdefault(sample.name, []).append(sample.labels)
     for name, matchers in selectors():

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from psycopg2 import sql
 
-from healthcheck.shapes import LONGEST_SHAPE, as_text, shape_of, without_values
+from healthcheck.metrics.shapes import LONGEST_SHAPE, as_text, shape_of, without_values
 
 SECRET = "hunter2"
 

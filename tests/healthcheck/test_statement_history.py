@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from healthcheck import statement_history
+from healthcheck.metrics import statement_history
+from healthcheck.metrics.slots import lock
+from healthcheck.metrics.statements import HOUR
+from healthcheck.metrics.tallies import Tallies, key_of
 from healthcheck.models import Statement, StatementHour
-from healthcheck.slots import lock
-from healthcheck.statements import HOUR
-from healthcheck.tallies import Tallies, key_of
 
 pytestmark = pytest.mark.django_db
 SHAPE = ("select", "auth_group", "SELECT ? FROM auth_group")

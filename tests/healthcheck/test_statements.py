@@ -11,8 +11,8 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from structlog.testing import capture_logs
 
 from config.database.deadline import blocking_copy
-from healthcheck import statements
-from healthcheck.tallies import Tallies
+from healthcheck.metrics import statements
+from healthcheck.metrics.tallies import Tallies
 
 pytestmark = pytest.mark.django_db
 Counts = dict[tuple[str, str, str], float]

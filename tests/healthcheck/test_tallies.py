@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from healthcheck import tallies as module
-from healthcheck.tallies import MOST_KEYS, Tallies, key_of
+from healthcheck.metrics import tallies as module
+from healthcheck.metrics.tallies import MOST_KEYS, Tallies, key_of
 
 # Newer Pythons warn of any fork beside threads; the children here touch nothing that a thread may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from config import lifeline
 from config.checks import refuse_unfit_server
 from config.worker import Worker
-from healthcheck import metrics
+from healthcheck.metrics import prometheus
 from healthcheck.sampler import Sampler
 
 
@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, interval: float, **options: Any) -> None:
         lifeline.hold()
-        metrics.share()
+        prometheus.share()
         refuse_unfit_server()
         worker = Worker(interval=max(0.05, interval), once=once)
         worker.configure_signals()

@@ -14,9 +14,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from healthcheck import migrating, operations
+from healthcheck import operations
 from healthcheck.models import Run
-from healthcheck.operations import AlreadyOpen, Asker, Operation, Refused
+from healthcheck.operations import AlreadyOpen, Asker, Operation, Refused, migrating
 
 REFUSALS = {
     "already_running": _("It is waiting or running already. Follow that run instead."),

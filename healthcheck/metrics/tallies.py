@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 from prometheus_client.mmap_dict import MmapedDict
 
-from healthcheck.slots import Slots
+from healthcheck.metrics.slots import Slots
 
 log = structlog.get_logger("healthcheck")
 

@@ -23,14 +23,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from healthcheck import figures, statistics
+from healthcheck import statistics
+from healthcheck.metrics import figures
+from healthcheck.metrics.shapes import OTHER
+from healthcheck.metrics.statements import Counted, of_host
+from healthcheck.metrics.tallies import Counts, Pair, key_of, tallies
 from healthcheck.overall import Report, overall
 from healthcheck.ping import NoAnswer, Ping
 from healthcheck.results import Status
-from healthcheck.shapes import OTHER
 from healthcheck.shared import Shared
-from healthcheck.statements import Counted, of_host
-from healthcheck.tallies import Counts, Pair, key_of, tallies
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 log = structlog.get_logger("healthcheck")

@@ -18,8 +18,8 @@ from django.db import IntegrityError, close_old_connections, connection, transac
 from django.db.models.functions import Now
 from django_tasks import task
 
-from healthcheck.maintenance import lock_key, own_session
 from healthcheck.models import Run
+from healthcheck.operations.maintenance import lock_key, own_session
 from healthcheck.signals import operation_asked, operation_ended
 
 log = structlog.get_logger("healthcheck")

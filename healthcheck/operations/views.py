@@ -12,10 +12,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from healthcheck import answers, migrating, operations
+from healthcheck import answers, operations
 from healthcheck.answers import finished
 from healthcheck.models import Run
-from healthcheck.operations import AlreadyOpen, Asker, Refused
+from healthcheck.operations import AlreadyOpen, Asker, Refused, migrating
 from healthcheck.viewers import Viewer, bounded, token_of, viewer_of
 from healthcheck.views import ANSWER_SECONDS, Asked
 

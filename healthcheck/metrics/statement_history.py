@@ -14,11 +14,11 @@ from time import time
 
 from django.db import connection, transaction
 
+from healthcheck.metrics.shapes import Shape
+from healthcheck.metrics.slots import lock
+from healthcheck.metrics.statements import HOUR, Counted, of_host
+from healthcheck.metrics.tallies import Tallies, tallies
 from healthcheck.models import Statement
-from healthcheck.shapes import Shape
-from healthcheck.slots import lock
-from healthcheck.statements import HOUR, Counted, of_host
-from healthcheck.tallies import Tallies, tallies
 
 Totals = tuple[float, float, float]  # count, seconds, errors
 NOTHING: Totals = (0.0, 0.0, 0.0)

@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 from django.db.backends.signals import connection_created
 
-from healthcheck.shapes import OTHER, Shape, as_text, shape_of
-from healthcheck.tallies import Counts, Keys, Pair, key_of, tallies
+from healthcheck.metrics.shapes import OTHER, Shape, as_text, shape_of
+from healthcheck.metrics.tallies import Counts, Keys, Pair, key_of, tallies
 
 HOUR = 3600
 KINDS = ("statement", "slowest", "failure")

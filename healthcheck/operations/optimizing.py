@@ -13,8 +13,8 @@ from django.db import DatabaseError, OperationalError
 from django.db.backends.utils import CursorWrapper
 from psycopg2 import errorcodes
 
-from healthcheck.maintenance import own_session
 from healthcheck.operations import Failed, Progress
+from healthcheck.operations.maintenance import own_session
 
 log = structlog.get_logger("healthcheck")
 
