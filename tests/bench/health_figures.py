@@ -104,7 +104,7 @@ def _scrape() -> list[Figure]:
 
     return [
         Figure("scrape", _milliseconds(asked), "ms", 1),
-        Figure("scrape, figures of the site shared", _milliseconds(metrics.prometheus), "ms", 1),
+        Figure("scrape, figures of the site shared", _milliseconds(prometheus.exposition), "ms", 1),
         Figure(
             f"figures of the site, {len(figures.families())} families", len(prometheus.exposition()) / 1000, "kB", 0
         ),
