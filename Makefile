@@ -45,7 +45,7 @@ requirements: .venv/.dev ## Pin and hash the newest versions that requirements.i
 		--no-emit-index-url requirements-dev.in -o requirements-dev.txt
 
 clean: ## Remove what was built; the database in .postgres and .env stay
-	rm -rf .venv .static .mypy_cache .ruff_cache .pytest_cache .artefacts
+	rm -rf .venv .static .metrics .mypy_cache .ruff_cache .pytest_cache .artefacts
 
 .env: | .venv/.run
 	@umask 077; $(BIN)/python -c 'import secrets; print("# Written by make for development. .env.example explains every variable.\nENVIRONMENT=development\nSECRET_KEY=" + secrets.token_urlsafe(64))' > $@
