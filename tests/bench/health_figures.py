@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from django.contrib.auth.models import Group
 from django.db import connection
-from healthcheck.metrics.tallies import tallies
 
 from auditlog.delivering import deliver
 from auditlog.models import Record
@@ -19,6 +18,7 @@ from auditlog.signals import batch_recorded
 from config import figures as of_site
 from healthcheck import statistics
 from healthcheck.metrics import figures, prometheus, statements
+from healthcheck.metrics.tallies import tallies
 from healthcheck.ping import Ping
 from tests.bench.figures import Figure
 from tests.live import Database, processor_time
