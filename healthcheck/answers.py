@@ -82,8 +82,8 @@ def unknown() -> HttpResponse:
     return finished(JsonResponse({"error": "unknown_check"}, status=HTTPStatus.NOT_FOUND))
 
 
-def without_body(code: HTTPStatus) -> HttpResponse:
-    response = HttpResponse(status=code, headers={"Allow": ALLOWED})
+def without_body(code: HTTPStatus, allowed: str = ALLOWED) -> HttpResponse:
+    response = HttpResponse(status=code, headers={"Allow": allowed})
     del response["Content-Type"]
     return finished(response)
 

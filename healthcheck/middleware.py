@@ -46,10 +46,11 @@ class HealthMiddleware:
     def _answer(
         request: HttpRequest, view: Callable[..., HttpResponseBase], arguments: dict[str, str]
     ) -> HttpResponseBase:
+        allowed = getattr(view, "allowed", answers.ALLOWED)  # operations take POST
         if request.method == "OPTIONS":
-            return answers.without_body(HTTPStatus.NO_CONTENT)
-        if request.method not in ("GET", "HEAD"):
-            return answers.without_body(HTTPStatus.METHOD_NOT_ALLOWED)
+            return answers.without_body(HTTPStatus.NO_CONTENT, allowed)
+        if request.method not in ("GET", "HEAD") or "GET" not in allowed:
+            return answers.without_body(HTTPStatus.METHOD_NOT_ALLOWED, allowed)
         try:
             return view(request, **arguments)
         except Exception:

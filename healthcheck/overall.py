@@ -42,6 +42,20 @@ class Finding:
         check = registry.checks().get(self.name)
         return check.label if check else self.name
 
+    def as_facts(self) -> dict[str, Any]:
+        """Return it for programs; what is not known is left out."""
+        facts = {
+            "check": self.name,
+            "host": self.host or None,
+            "status": self.status.value,
+            "code": self.code,
+            "value": self.value,
+            "unit": self.unit or None,
+            "milliseconds": self.milliseconds,
+            "age": None if self.age is None else round(self.age, 1),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Report:

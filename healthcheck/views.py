@@ -19,7 +19,7 @@ from healthcheck.connection import Look
 from healthcheck.history import Overview
 from healthcheck.metrics import prometheus
 from healthcheck.models import Run
-from healthcheck.overall import Finding, Report, overall
+from healthcheck.overall import Report, overall
 from healthcheck.readiness import CHECK_SECONDS
 from healthcheck.results import Status, worst
 from healthcheck.shared import Shared
@@ -134,7 +134,7 @@ def whole(request: HttpRequest) -> HttpResponse:
     report = asked.report
     return asked.answer(
         report.status,
-        {"code": report.ready.code, "checks": [as_facts(finding) for finding in report.findings]},
+        {"code": report.ready.code, "checks": [finding.as_facts() for finding in report.findings]},
         findings=report.findings,
         template="healthcheck/whole.html",
     )
@@ -150,7 +150,7 @@ def check(request: HttpRequest, name: str) -> HttpResponse:
     own = asked.own_detail(name)
     return asked.answer(
         worst(finding.status for finding in findings),
-        {"readings": [as_facts(finding) for finding in findings]},
+        {"readings": [finding.as_facts() for finding in findings]},
         own=own,
         findings=findings,
         template="healthcheck/check.html",
@@ -211,18 +211,3 @@ def _figures(figures: Statistics | None) -> dict[str, Any]:
         return {}
     facts = asdict(figures) | {"statistics_age": round(figures.age, 1), "statistics_time": figures.time}
     return {name: value for name, value in facts.items() if name not in ("time", "taken")}
-
-
-def as_facts(finding: Finding) -> dict[str, Any]:
-    """Return a finding for programs; what is not known is left out."""
-    facts = {
-        "check": finding.name,
-        "host": finding.host or None,
-        "status": finding.status.value,
-        "code": finding.code,
-        "value": finding.value,
-        "unit": finding.unit or None,
-        "milliseconds": finding.milliseconds,
-        "age": None if finding.age is None else round(finding.age, 1),
-    }
-    return {name: value for name, value in facts.items() if value is not None}

@@ -16,6 +16,8 @@ from healthcheck import answers, operations
 from healthcheck.answers import finished
 from healthcheck.models import Run
 from healthcheck.operations import AlreadyOpen, Asker, Refused, migrating
+from healthcheck.overall import overall
+from healthcheck.results import Status
 from healthcheck.viewers import Viewer, bounded, token_of, viewer_of
 from healthcheck.views import ANSWER_SECONDS, Asked
 
@@ -35,9 +37,9 @@ def _nothing(request: HttpRequest) -> dict[str, Any]:
 
 
 def _started_by_post(
-    name: str, reading: View, arguments_of: Callable[[HttpRequest], dict[str, Any]] = _nothing
+    name: str, reading: View | None = None, arguments_of: Callable[[HttpRequest], dict[str, Any]] = _nothing
 ) -> View:
-    """Make the view of an operation: POST asks for it, anything else is left to `reading`."""
+    """Make the view of an operation: POST asks for it, GET and HEAD are left to `reading` if there is one."""
 
     def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         if not viewer.may(operations.operations()[name].permission):
@@ -51,21 +53,20 @@ def _started_by_post(
             return finished(JsonResponse({"error": refusal.code}, status=status))
         return _told(run, HTTPStatus.ACCEPTED)
 
+    allowed = "POST, OPTIONS" if reading is None else "GET, HEAD, POST, OPTIONS"
+
     @csrf_exempt
     def view(request: HttpRequest) -> HttpResponse:
         if request.method != "POST":
-            return reading(request)
+            return reading(request) if reading else answers.without_body(HTTPStatus.METHOD_NOT_ALLOWED, allowed)
+        if not overall.current().known:
+            return answers.bare(Status.FAIL)  # who cannot be looked up is not known to be a stranger
         viewer = viewer_of(request, seconds=ANSWER_SECONDS)
         # Any site can make a browser send its cookies, and none its token.
         return ask(request, viewer) if token_of(request) else csrf_protect(ask)(request, viewer)
 
+    view.allowed = allowed  # type: ignore[attr-defined]  # for the middleware in front, which answers OPTIONS
     return view
-
-
-def _post_only(request: HttpRequest) -> HttpResponse:
-    response = answers.without_body(HTTPStatus.METHOD_NOT_ALLOWED)
-    response["Allow"] = "POST, OPTIONS"
-    return response
 
 
 def _show_plan(request: HttpRequest) -> HttpResponse:
@@ -79,8 +80,8 @@ def _show_plan(request: HttpRequest) -> HttpResponse:
     return finished(JsonResponse({"plan": plan.digest, "enabled": migrating.is_enabled(), "steps": steps}))
 
 
-optimize = _started_by_post("optimize", _post_only)
-cleanup = _started_by_post("cleanup", _post_only)
+optimize = _started_by_post("optimize")
+cleanup = _started_by_post("cleanup")
 
 
 @csrf_exempt

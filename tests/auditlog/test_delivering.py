@@ -38,7 +38,8 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    deliver()  # from now on
+    while deliver():  # from now on
+        pass
     listener = Listener()
     recorded.connect(listener, sender=Record)
     yield listener

@@ -31,7 +31,10 @@ QUIET = [
 ]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Behind all others: Playwright's event loop stays in the thread of the tests, and asynchronous ones need their own.
+    items.sort(key=lambda item: "tests/browser" in item.nodeid)
     for item in items:
         if "tests/browser" in item.nodeid:
             item.add_marker(pytest.mark.browser)

@@ -13,6 +13,7 @@ import pytest
 from tests.live import Answer, Database, Site, in_parallel, own_database, running_site, wait_until
 
 TOKEN = "a-token-of-the-monitoring"
+OPERATOR = "a-token-of-the-operators"
 LONGEST = 1.0  # seconds, by the wall clock
 # What nobody can ask is not known to be bad.
 EXPECTED = {
@@ -33,8 +34,11 @@ def database() -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def site(database: Database) -> Iterator[Site]:
-    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
-    with running_site(database.environment | {"HEALTH_TOKEN_DIGESTS": digest}) as site:
+    digests = {
+        "HEALTH_TOKEN_DIGESTS": hashlib.sha256(TOKEN.encode()).hexdigest(),
+        "HEALTH_OPERATOR_TOKEN_DIGESTS": hashlib.sha256(OPERATOR.encode()).hexdigest(),
+    }
+    with running_site(database.environment | digests) as site:
         yield site
 
 
@@ -63,6 +67,10 @@ def test_a_frozen_database_is_told_within_a_second_and_forgotten_as_fast(site: S
         for answer in in_parallel([partial(open_page, site, address) for address in ADDRESSES]):
             assert answer.seconds <= LONGEST
             assert "<h1" in answer.body
+        for headers in ({"Cookie": "sessionid=of-somebody"}, {"Authorization": f"Bearer {OPERATOR}"}):
+            refused = site.browser(headers=headers).post("/health/cleanup", {})
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+            assert refused.seconds <= 3
     wait_until(lambda: is_well(site), "all is well again", 2)
 
 

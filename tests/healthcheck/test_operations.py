@@ -255,6 +255,8 @@ def test_optimize_and_clean_up_are_started_and_not_looked_at(page: Client) -> No
     for name in ("optimize", "cleanup"):
         answer = page.get(ADDRESS[name])
         assert (answer.status_code, answer["Allow"]) == (405, "POST, OPTIONS")
+        assert page.options(ADDRESS[name])["Allow"] == "POST, OPTIONS"
+    assert page.options(ADDRESS["migrations"])["Allow"] == "GET, HEAD, POST, OPTIONS"
     assert page.post(f"/health/jobs/{uuid.uuid4()}").status_code == 405
 
 

@@ -16,7 +16,6 @@ from healthcheck import looking, serving
 from healthcheck.draining import drain, end_drain
 from healthcheck.overall import Finding, Report, overall
 from healthcheck.results import Status
-from healthcheck.views import as_facts
 
 FAILS, WARNS, CANNOT_RUN = 1, 2, 3
 
@@ -96,7 +95,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "code": report.ready.code,
         "time": report.time.isoformat(),
         "readings_known": report.known,
-        "checks": [as_facts(finding) for finding in report.findings],
+        "checks": [finding.as_facts() for finding in report.findings],
     }
 
 
