@@ -40,6 +40,8 @@ class HealthMiddleware:
             return self.get_response(request)
         request.resolver_match = match
         response = self._answer(request, match.func, match.kwargs)
+        # Django would log a line for each 503, that is for each probe of an outage; a change of the state has its own.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
         return self._headers.process_response(request, response)  # type: ignore[arg-type]
 
     @staticmethod

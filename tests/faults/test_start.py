@@ -74,7 +74,7 @@ def test_a_fresh_site_says_where_everything_is_and_answers_there(fresh: Started)
         ("Site", "/"),
         ("Sign up", SIGNUP),
         ("Admin", "/admin/"),
-        ("Health", "/health/ready"),
+        ("Health", "/health/"),
         ("Mail", "/dev/mail/"),
     ):
         assert f"{name} {base}{page}" in lines

@@ -121,11 +121,14 @@ def test_a_check_that_was_never_run_or_not_for_long_is_a_warning() -> None:
     assert Client().get("/health/weather").json()["status"] == "pass"
 
 
-def test_a_missing_migration_makes_the_whole_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_migration_makes_the_whole_fail_without_a_line_a_probe(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     weather()
     monkeypatch.setattr(readiness_module, "_needed_migrations", lambda: {("accounts", "9999_not_there")})
     answer = Client().get("/health/")
     assert (answer.status_code, answer.json()["status"], answer["Retry-After"]) == (503, "fail", "5")
+    assert not [record for record in caplog.records if record.name == "django.request"]
 
 
 @pytest.mark.parametrize("setting", ["HEALTH_TOKEN_DIGESTS", "HEALTH_OPERATOR_TOKEN_DIGESTS"])

@@ -90,7 +90,7 @@ class Command(BaseCommand):
             f"  Site     {base}/",
             f"  Sign up  {base}/accounts/signup/",
             f"  Admin    {base}/admin/",
-            f"  Health   {base}/health/ready",
+            f"  Health   {base}/health/",
         ]
         if settings.DEVELOPMENT:
             lines.append(f"  Mail     {base}/dev/mail/")
