@@ -20,7 +20,7 @@ class Relay:
     def __init__(self) -> None:
         self.silent = False
         self.connections = 0
-        self._server = f"{connections['default'].get_connection_params()['host']}/.s.PGSQL.{PORT}"
+        self._server = connections["default"].get_connection_params()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -50,11 +50,17 @@ class Relay:
                 elif not self.silent:
                     self._hand_over(key.fileobj)
 
+    def _reach(self) -> socket.socket:
+        host, port = self._server["host"], int(self._server.get("port") or PORT)
+        by_file = host.startswith("/")
+        far = socket.socket(socket.AF_UNIX if by_file else socket.AF_INET)
+        far.connect(f"{host}/.s.PGSQL.{port}" if by_file else (host, port))
+        return far
+
     def _take_in(self) -> None:
         near, _ = self._listener.accept()
         self.connections += 1
-        far = socket.socket(socket.AF_UNIX)
-        far.connect(self._server)
+        far = self._reach()
         self._other |= {near: far, far: near}
         for end in (near, far):
             self._selector.register(end, selectors.EVENT_READ)
