@@ -78,6 +78,26 @@ def test_nothing_in_front_turns_the_answer_into_another(address: str, settings: 
         assert (answer.status_code, answer.json()["status"]) == (200, "pass"), headers
 
 
+@pytest.mark.parametrize("value", [r'"abcdefgh\000"', "abcdefgh%00", "é" * 32, "x" * 4000])
+def test_a_cookie_that_no_session_can_have_is_a_strangers(value: str, settings: Any) -> None:
+    weather()
+    for address in ("/health/", "/health/jobs/00000000-0000-0000-0000-000000000000"):
+        stranger, odd = (
+            Client(headers=each).get(address) for each in ({}, {"Cookie": f"{settings.SESSION_COOKIE_NAME}={value}"})
+        )
+        assert (odd.status_code, odd.json().keys()) == (stranger.status_code, stranger.json().keys())
+
+
+def test_a_look_at_health_signs_nobody_out_when_the_key_was_changed(operator: User, settings: Any) -> None:
+    weather()
+    browser = Client()
+    browser.force_login(operator, "accounts.backends.IdentityBackend")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "k" * 50, [settings.SECRET_KEY]
+    assert "checks" in browser.get("/health/").json()
+    assert browser.get("/accounts/profile/").status_code == 200
+    assert browser.get("/accounts/profile/").status_code == 200  # with the session's new key
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_methods(address: str) -> None:
     weather()
