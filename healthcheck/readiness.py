@@ -59,10 +59,16 @@ class Readiness:
         return self._judge(self.of_database())
 
     def known(self) -> Reading | None:
-        """Return the verdict without asking anybody; None when it is time to ask."""
-        if self._is_open or monotonic() - self._asked >= SHARED_SECONDS:
+        """Return the verdict without asking or waiting for anybody; None when it is time to ask, or somebody does."""
+        if not self._lock.acquire(blocking=False):
             return None
-        return self._judge(self._reading)
+        try:
+            if self._is_open or monotonic() - self._asked >= SHARED_SECONDS:
+                return None
+            reading = self._reading
+        finally:
+            self._lock.release()
+        return self._judge(reading)
 
     def of_database(self) -> Reading:
         """Return the shared reading, as if the host were not drained."""
@@ -77,7 +83,7 @@ class Readiness:
         """Give the connection back; the next probe opens another."""
         with self._lock:
             self._ping.close()
-            self._is_open = False
+            self._is_open, self._asked = False, _NEVER
 
     def _judge(self, reading: Reading) -> Reading:
         if is_draining():
