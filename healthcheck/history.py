@@ -16,7 +16,7 @@ from typing import Any
 from psycopg2.extensions import adapt
 
 from healthcheck import registry
-from healthcheck.ping import NoAnswer, Ping
+from healthcheck.ping import LIMITS, NoAnswer, Ping
 from healthcheck.readiness import CHECK_SECONDS
 from healthcheck.results import Status
 from healthcheck.shared import Shared
@@ -186,7 +186,7 @@ def _quoted(value: datetime | timedelta) -> str:
 def _ask_once(query: str) -> list[tuple[Any, ...]]:
     ping = Ping()
     try:
-        return ping.ask(query, CHECK_SECONDS)
+        return ping.ask(LIMITS + query, CHECK_SECONDS)
     finally:
         ping.close()
 
@@ -235,7 +235,7 @@ def past(days: int) -> Shared[Overview]:
 def _take(days: int, before: Overview | None) -> Overview:
     ping, deadline = Ping(), monotonic() + CHECK_SECONDS
     try:
-        return _read(days, lambda query: ping.ask(query, max(0.0, deadline - monotonic())))
+        return _read(days, lambda query: ping.ask(LIMITS + query, max(0.0, deadline - monotonic())))
     except NoAnswer:
         return before or Overview([], [], [], [], datetime.now(UTC), monotonic(), known=False)
     finally:
