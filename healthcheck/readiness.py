@@ -50,7 +50,7 @@ class Readiness:
         self._lock = threading.Lock()
         self._ping = Ping()
         self._reading = Reading("database", datetime.now(UTC), taken=_NEVER)
-        self._asked = _NEVER  # monotonic seconds
+        self._asked = self._listened = _NEVER  # monotonic seconds
         self._is_open = False
         self._last_code = ""
 
@@ -74,7 +74,7 @@ class Readiness:
         """Return the shared reading, as if the host were not drained."""
         # Whoever waits here while another thread asks is handed that thread's fresh answer.
         with self._lock:
-            patience = self._ask() if monotonic() - self._asked >= SHARED_SECONDS else 0
+            patience = self._ask() if self._is_time_to_ask() else 0
             if self._is_open:
                 self._hear(patience if self._reading.age < SERVED_SECONDS else CHECK_SECONDS)
             return self._reading
@@ -93,6 +93,11 @@ class Readiness:
             log.info("readiness.changed", code=reading.code)
         return reading
 
+    def _is_time_to_ask(self) -> bool:
+        # That nobody was there to hear an answer says nothing about the database; a bad reading stays bad meanwhile.
+        is_unheard = self._is_open and self._reading.passed and self._listened < self._asked + CHECK_SECONDS / 2
+        return monotonic() - self._asked >= (CHECK_SECONDS if is_unheard else SHARED_SECONDS)
+
     def _ask(self) -> float:
         """Ask the question; returns how long to wait for its answer while the last reading is good enough."""
         if self._is_open:
@@ -106,6 +111,7 @@ class Readiness:
     def _hear(self, patience: float) -> None:
         try:
             applied = self._ping.answer(patience)
+            self._listened = monotonic()
             if applied is None:
                 return
             code = "ok" if _needed_migrations() <= set(applied) else "migrations"

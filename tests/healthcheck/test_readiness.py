@@ -76,6 +76,19 @@ def test_whoever_asks_without_a_lock_is_never_told_an_old_reading(readiness: Rea
     assert max(told, default=0) < 1
 
 
+def test_a_question_whose_answer_nobody_came_for_in_time_says_nothing_about_the_database(
+    readiness: Readiness, relay: Relay
+) -> None:
+    assert readiness.current().code == "ok"
+    wait_for_a_new_question(readiness)
+    readiness._ping.close()  # to connect anew takes several turns, for which somebody has to be there
+    relay.silent = True
+    assert readiness.current().code == "ok"  # as the last reading has it
+    relay.silent = False
+    sleep(module.CHECK_SECONDS + 0.1)
+    assert readiness.current().code == "ok"
+
+
 def test_threads_that_wait_share_one_question_and_wait_for_no_second(readiness: Readiness, relay: Relay) -> None:
     relay.silent = True
     began = monotonic()
