@@ -63,11 +63,8 @@ class Context:
     def who(self) -> Actor:
         if self.actor is not None:
             return self.actor
-        user = getattr(self.request, "user", None)
-        if user is not None:
-            return Actor.of_user(user)
         if self.request is not None:
-            return ANONYMOUS
+            return _visitor_of(self.request)
         return replace(running_command(), kind="migration") if _migrating else running_command()
 
     def text(self, origin: str) -> str:
@@ -111,6 +108,21 @@ class Context:
     def agent_number(self) -> int | None:
         """By which records know that name; None when there is none."""
         return agent_id(self.agent) if self.agent else None
+
+
+_is_asked: contextvars.ContextVar[bool] = contextvars.ContextVar("auditlog_visitor_is_asked", default=False)
+
+
+def _visitor_of(request: HttpRequest) -> Actor:
+    """Whoever is signed in; nobody yet for what Django writes to find that out, a session's new key for one."""
+    if _is_asked.get():
+        return ANONYMOUS
+    token = _is_asked.set(True)
+    try:
+        user = getattr(request, "user", None)
+        return ANONYMOUS if user is None else Actor.of_user(user)
+    finally:
+        _is_asked.reset(token)
 
 
 def agent_id(agent: str) -> int:

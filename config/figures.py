@@ -15,6 +15,7 @@ from auditlog.signals import batch_recorded
 from config import schedule
 from config.database import retry
 from config.database.base import connection_failed
+from healthcheck import operations
 from healthcheck.metrics import figures, prometheus, statement_history, statements
 from healthcheck.metrics.figures import Family, Labels, labelled
 
@@ -27,13 +28,14 @@ _JOBS = """
 SELECT jsonb_build_object('state', lower(status)), count(*)::float8 FROM django_tasks_database_dbtaskresult
 WHERE status <> 'SUCCESSFUL' GROUP BY status
 """
-# A job without a date for itself has the last day of all in `run_after`.
-_READY = """
+# A job without a date for itself has the last day of all in `run_after`. Operations wait for each other, and may.
+_READY = f"""
 SELECT extract(epoch FROM
     statement_timestamp() - CASE WHEN run_after > '9000-01-01' THEN enqueued_at ELSE run_after END)
 FROM django_tasks_database_dbtaskresult
 WHERE status = 'READY' AND (run_after > '9000-01-01' OR run_after <= statement_timestamp())
-"""
+    AND queue_name <> '{operations.QUEUE}'
+"""  # noqa: S608 - our own name
 
 
 def connect() -> None:

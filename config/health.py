@@ -24,6 +24,7 @@ from config.checks import server_is_fit
 from config.database.deadline import database_budget
 from config.database.roles import has_two_roles
 from config.worker import MOST_ATTEMPTS, JsonArrayLength
+from healthcheck import operations
 from healthcheck.checks import limits, worse
 from healthcheck.registry import Check, register
 from healthcheck.results import Result, Status, judged
@@ -50,13 +51,17 @@ def audit() -> Result:
 
 
 def worker() -> Result:
-    """How long the oldest job waits that could be done, and whether one was given up in the last day."""
+    """How long the oldest job waits that could be done, and whether one was given up in the last day.
+
+    Operations wait for each other, as long as they take.
+    """
     jobs = DBTaskResult.objects.annotate(attempts=JsonArrayLength("worker_ids"))
     given_up = jobs.filter(
         status=TaskResultStatus.FAILED, attempts__gte=MOST_ATTEMPTS, finished_at__gt=timezone.now() - _GIVEN_UP_FOR
     )
     with database_budget(_SECONDS):
-        since = DBTaskResult.objects.ready().aggregate(since=Min(_READY_SINCE))["since"]
+        ready = DBTaskResult.objects.ready().exclude(queue_name=operations.QUEUE)
+        since = ready.aggregate(since=Min(_READY_SINCE))["since"]
         count = given_up.count()
     seconds = max(0.0, (timezone.now() - since).total_seconds()) if since else 0.0
     late = judged(round(seconds, 1), "s", limits("worker"), "late")

@@ -198,7 +198,7 @@ HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
 HEALTH_MIGRATIONS = env.flag("HEALTH_MIGRATIONS", default=DEVELOPMENT)
 HEALTH_COOKIE_NAME = f"{_prefix}health"
 # Where the processes of this host count; the directory is theirs alone.
-HEALTH_METRICS_DIRECTORY = BASE_DIR / env.text("HEALTH_METRICS_DIRECTORY", ".metrics")
+HEALTH_METRICS_DIRECTORY = BASE_DIR / (env.text("HEALTH_METRICS_DIRECTORY") or ".metrics")
 HEALTH_STATISTICS_SECONDS = env.seconds("HEALTH_STATISTICS_SECONDS", 300, low=1, high=86400)
 # From where on a number warns, and from where on it fails.
 HEALTH_LIMITS = {

@@ -130,8 +130,17 @@ class Worker(Lane):
         if not self.once:
             # An operation may take an hour, in which mails must not wait. It ends with the process, and is told so.
             aside = Lane(interval=max(self.interval, 1.0), once=False, queues=[operations.QUEUE], but_not=[])
-            threading.Thread(target=aside.run, name="operations", daemon=True).start()
+            threading.Thread(target=self._run_aside, args=[aside], name="operations", daemon=True).start()
         super().run()
+
+    def _run_aside(self, lane: Lane) -> None:
+        """Run the other lane, again if something ended it that it did not expect: nobody else would."""
+        while self.running:
+            try:
+                lane.run()
+            except Exception:
+                log.exception("worker.lane_failed")
+                time.sleep(DATABASE_DELAY)
 
     def _work_off(self) -> None:
         self._begin()
@@ -155,7 +164,8 @@ class Worker(Lane):
 
     def run_task(self, db_task_result: Job) -> None:
         super().run_task(db_task_result)
-        if time.monotonic() - self._took_turn > self.interval:  # a long queue must not keep the rest waiting
+        self._keep_schedule()  # a long queue must not keep the rest waiting
+        if time.monotonic() - self._took_turn > self.interval:
             self._take_turn()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from psycopg2.extensions import adapt
 
 from healthcheck import registry
-from healthcheck.ping import NoAnswer, Ping
+from healthcheck.ping import LIMITS, NoAnswer, Ping
 from healthcheck.readiness import CHECK_SECONDS
 from healthcheck.results import Status
 from healthcheck.shared import Shared
@@ -31,12 +31,13 @@ _MINUTES_OF_A_DAY = 24 * 60
 Ask = Callable[[str], list[tuple[Any, ...]]]
 
 # Each bucket is looked up by the index on its own: to sort or hash all samples by a computed bucket takes longer.
+# 24 hours and not a day, which in the server's time zone may have 23 or 25.
 _BY_DAY = """
 SELECT day, minutes.*
-FROM generate_series({first}, {last}, interval '1 day') AS day, LATERAL (
+FROM generate_series({first}, {last}, interval '24 hours') AS day, LATERAL (
     SELECT count(*) FILTER (WHERE status = 'pass'), count(*) FILTER (WHERE status = 'warn'),
         count(*) FILTER (WHERE status = 'fail')
-    FROM healthcheck_sample WHERE at >= day AND at < day + interval '1 day'
+    FROM healthcheck_sample WHERE at >= day AND at < day + interval '24 hours'
 ) AS minutes ORDER BY day
 """
 _RESPONSE_TIMES = """
@@ -185,7 +186,7 @@ def _quoted(value: datetime | timedelta) -> str:
 def _ask_once(query: str) -> list[tuple[Any, ...]]:
     ping = Ping()
     try:
-        return ping.ask(query, CHECK_SECONDS)
+        return ping.ask(LIMITS + query, CHECK_SECONDS)
     finally:
         ping.close()
 
@@ -234,7 +235,7 @@ def past(days: int) -> Shared[Overview]:
 def _take(days: int, before: Overview | None) -> Overview:
     ping, deadline = Ping(), monotonic() + CHECK_SECONDS
     try:
-        return _read(days, lambda query: ping.ask(query, max(0.0, deadline - monotonic())))
+        return _read(days, lambda query: ping.ask(LIMITS + query, max(0.0, deadline - monotonic())))
     except NoAnswer:
         return before or Overview([], [], [], [], datetime.now(UTC), monotonic(), known=False)
     finally:

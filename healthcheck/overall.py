@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from healthcheck import registry
-from healthcheck.ping import NoAnswer, Ping
+from healthcheck.ping import LIMITS, NoAnswer, Ping
 from healthcheck.readiness import CHECK_SECONDS, SHARED_SECONDS, readiness
 from healthcheck.readiness import Reading as Ready
 from healthcheck.results import Status, worst
@@ -100,7 +100,7 @@ def _take(before: Report | None) -> Report:
 def _rows(seconds: float) -> list[tuple[Any, ...]] | None:
     ping = Ping()
     try:
-        return ping.ask(READINGS, seconds)
+        return ping.ask(LIMITS + READINGS, seconds)
     except NoAnswer:
         return None
     finally:

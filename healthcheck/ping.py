@@ -23,6 +23,11 @@ Answer = tuple[extensions.connection, Rows | psycopg2.Error]
 Attempt = Generator[tuple[int, int], None, Answer]
 Way = tuple[Callable[[], extensions.connection], float]
 
+# In front of a question about tables: who gives up waiting for its answer leaves a session that waits on, perhaps for a
+# lock. These settings end with the question: both travel as one message, which is one transaction.
+LIMITS = """
+SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '500ms', true);
+"""
 _EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
 _NEVER = float("inf")
 

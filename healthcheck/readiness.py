@@ -50,7 +50,7 @@ class Readiness:
         self._lock = threading.Lock()
         self._ping = Ping()
         self._reading = Reading("database", datetime.now(UTC), taken=_NEVER)
-        self._asked = _NEVER  # monotonic seconds
+        self._asked = self._listened = _NEVER  # monotonic seconds
         self._is_open = False
         self._last_code = ""
 
@@ -59,16 +59,22 @@ class Readiness:
         return self._judge(self.of_database())
 
     def known(self) -> Reading | None:
-        """Return the verdict without asking anybody; None when it is time to ask."""
-        if self._is_open or monotonic() - self._asked >= SHARED_SECONDS:
+        """Return the verdict without asking or waiting for anybody; None when it is time to ask, or somebody does."""
+        if not self._lock.acquire(blocking=False):
             return None
-        return self._judge(self._reading)
+        try:
+            if self._is_open or monotonic() - self._asked >= SHARED_SECONDS:
+                return None
+            reading = self._reading
+        finally:
+            self._lock.release()
+        return self._judge(reading)
 
     def of_database(self) -> Reading:
         """Return the shared reading, as if the host were not drained."""
         # Whoever waits here while another thread asks is handed that thread's fresh answer.
         with self._lock:
-            patience = self._ask() if monotonic() - self._asked >= SHARED_SECONDS else 0
+            patience = self._ask() if self._is_time_to_ask() else 0
             if self._is_open:
                 self._hear(patience if self._reading.age < SERVED_SECONDS else CHECK_SECONDS)
             return self._reading
@@ -77,7 +83,7 @@ class Readiness:
         """Give the connection back; the next probe opens another."""
         with self._lock:
             self._ping.close()
-            self._is_open = False
+            self._is_open, self._asked = False, _NEVER
 
     def _judge(self, reading: Reading) -> Reading:
         if is_draining():
@@ -86,6 +92,11 @@ class Readiness:
             self._last_code = reading.code
             log.info("readiness.changed", code=reading.code)
         return reading
+
+    def _is_time_to_ask(self) -> bool:
+        # That nobody was there to hear an answer says nothing about the database; a bad reading stays bad meanwhile.
+        is_unheard = self._is_open and self._reading.passed and self._listened < self._asked + CHECK_SECONDS / 2
+        return monotonic() - self._asked >= (CHECK_SECONDS if is_unheard else SHARED_SECONDS)
 
     def _ask(self) -> float:
         """Ask the question; returns how long to wait for its answer while the last reading is good enough."""
@@ -100,6 +111,7 @@ class Readiness:
     def _hear(self, patience: float) -> None:
         try:
             applied = self._ping.answer(patience)
+            self._listened = monotonic()
             if applied is None:
                 return
             code = "ok" if _needed_migrations() <= set(applied) else "migrations"

@@ -294,9 +294,9 @@ def _row(outcome: Outcome, host: str) -> tuple[Any, ...]:
         outcome.check.name,
         host,
         result.status.value,
-        result.code,
+        result.code[:64],  # what its column takes: one check's long words must not cost the others their readings
         result.value,
-        result.unit,
+        result.unit[:16],
         outcome.milliseconds,
         outcome.at,
     )

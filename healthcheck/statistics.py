@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 
 from healthcheck.metrics.shapes import without_values
-from healthcheck.ping import NoAnswer, Ping
+from healthcheck.ping import LIMITS, NoAnswer, Ping
 from healthcheck.shared import Shared
 
 ANSWER_SECONDS = 0.5
@@ -26,10 +26,6 @@ MOST_LISTED = 20
 RUNNING_SECONDS = 1.0  # a statement that runs for so long is listed
 UNUSED_BYTES = 1 << 20  # from this size on, an index that nobody uses is listed
 
-# The first statement's settings end with the second: both travel as one message, which is one transaction.
-LIMITS = """
-SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '500ms', true);
-"""
 _TABLES = """
 SELECT jsonb_agg(to_jsonb(t)) FROM (
     SELECT root::regclass::text AS name, count(*) FILTER (WHERE oid <> root) AS partitions,

@@ -51,7 +51,7 @@ def viewer_of(request: HttpRequest, *, seconds: float) -> Viewer:
     if token := token_of(request):
         return _program(token)
     key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
-    if not key:
+    if not key or "\0" in key:  # no database takes it, and what refuses malformed requests comes after this
         return STRANGER
     try:
         with bounded(seconds):
@@ -95,7 +95,10 @@ def _is_one_of(digest: str, digests: Iterable[str]) -> bool:
 
 
 def _signed_in(request: HttpRequest, key: str) -> Viewer:
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    session: Any = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    # After a change of SECRET_KEY get_user() gives the session another key, of which nobody here tells the browser.
+    session.cycle_key = lambda: None
+    request.session = session
     user = get_user(request)
     request.user = user
     if not user.is_authenticated:

@@ -79,7 +79,8 @@ def charged() -> Iterator[Budget | None]:
 def greeting() -> Iterator[None]:
     """Mark a block that any healthy server answers at once: connecting, or trying a kept connection.
 
-    When it eats up the budget, the server is away, and this process does not ask it for a second.
+    When it eats up the budget, and that was not nearly spent before, the server is away, and this process does not
+    ask it for a second.
     """
     global _away_until, _is_doubted  # noqa: PLW0603 - one server, one fact, for all threads of the process
     budget = _current.get()
@@ -88,13 +89,14 @@ def greeting() -> Iterator[None]:
         return
     withheld = max(0.0, budget.seconds - DOUBT_SECONDS) if _is_doubted else 0.0
     budget.seconds -= withheld
+    started = monotonic()
     try:
         yield
     finally:
         if budget.seconds > 0:
             budget.seconds += withheld
             _is_doubted = False
-        else:
+        elif monotonic() - started >= DOUBT_SECONDS:
             _away_until = monotonic() + AWAY_SECONDS
             _is_doubted = not _is_doubted  # every other try is a whole one, or a server that is far would never be met
 

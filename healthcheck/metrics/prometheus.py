@@ -29,7 +29,7 @@ from healthcheck.metrics.shapes import OTHER
 from healthcheck.metrics.statements import Counted, of_host
 from healthcheck.metrics.tallies import Counts, Pair, key_of, tallies
 from healthcheck.overall import Report, overall
-from healthcheck.ping import NoAnswer, Ping
+from healthcheck.ping import LIMITS, NoAnswer, Ping
 from healthcheck.results import Status
 from healthcheck.shared import Shared
 
@@ -232,7 +232,7 @@ def _ask(before: _Asked | None) -> _Asked:
 
 def _rows(ping: Ping, seconds: float) -> list[tuple[Any, ...]]:
     try:
-        return ping.ask(statistics.LIMITS + figures.question(), seconds)
+        return ping.ask(LIMITS + figures.question(), seconds)
     except NoAnswer as error:  # one that an app has registered may be at fault; the database's own are shown
         log.warning("metrics.figures_unknown", error=str(error))
         return []

@@ -27,7 +27,8 @@ _WORDS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_PLACE = r"(?:%s|\?|%\(\w+\)s|NULL|DEFAULT|TRUE|FALSE)(?:::[\w\[\]\". ]+?)?"
+# A space belongs to a type or to what follows it, never to either: else a long list would be tried in 2ⁿ ways.
+_PLACE = r"(?:%s|\?|%\(\w+\)s|NULL|DEFAULT|TRUE|FALSE)(?:::[\w\[\]\".]+(?: [\w\[\]\".]+)*)?"
 _LIST = re.compile(rf"\(\s*{_PLACE}(?:\s*,\s*{_PLACE})+\s*\)", re.IGNORECASE)
 _LISTS = re.compile(r"\(…\)(?:\s*,\s*\(…\))+")
 _ARRAY = re.compile(rf"\[\s*{_PLACE}(?:\s*,\s*{_PLACE})*\s*\]", re.IGNORECASE)

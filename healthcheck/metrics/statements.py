@@ -82,7 +82,8 @@ def measured(execute: Callable[..., Any], statement: Any, params: Any, many: boo
 def _connected(sender: Any, connection: Any, **kwargs: Any) -> None:
     # The list outlives the connection to the server.
     if measured not in connection.execute_wrappers:
-        connection.execute_wrappers.append(measured)
+        # In front: whoever has connected within a wrapper of their own takes the last one away at its end.
+        connection.execute_wrappers.insert(0, measured)
     _count_event("opened")
 
 

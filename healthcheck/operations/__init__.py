@@ -189,7 +189,6 @@ def _do(run: Run) -> None:
 
 def _progress_of(run: Run) -> Progress:
     def progress(done: int, of: int, what: str) -> None:
-        close_old_connections()  # it may have died of old age meanwhile
         Run.objects.filter(pk=run.pk).update(progress={"done": done, "of": of, "now": what})
 
     return progress

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, OperationalError, close_old_connections
 from django.db.backends.utils import CursorWrapper
 from psycopg2 import errorcodes
 
@@ -82,6 +82,7 @@ def _do(
     """Run each statement; return the names of those that were ``done``, those ``locked`` and those that ``failed``."""
     outcomes: dict[str, list[str]] = {"done": [], "locked": [], "failed": []}
     for number, (name, statement) in enumerate(work.items(), start=done):
+        close_old_connections()  # the one that tells of the progress may have died of old age meanwhile
         progress(number, all_of, name)
         outcomes[_outcome(cursor, statement)].append(name)
     return outcomes

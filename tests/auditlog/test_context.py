@@ -15,6 +15,7 @@ from django.db.models.signals import pre_save
 from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import SimpleLazyObject
 from psycopg2 import extensions, sql
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -94,6 +95,25 @@ def test_a_user_who_is_set_later_counts() -> None:
         request.user = visitor_user()
         rename("known")
         assert who(last()) == actor_of()
+
+
+def test_what_is_written_to_find_out_who_it_is_is_nobodys_yet() -> None:
+    """After a change of SECRET_KEY Django gives a session another key, while it looks whose it is."""
+
+    def looked_up() -> Any:
+        rename("meanwhile")
+        return visitor_user()
+
+    request = RequestFactory().get("/")
+    whoever: Any = SimpleLazyObject(looked_up)
+    request.user = whoever
+    trail = Trail()
+    with in_context(Context(request=request)):
+        rename("known")
+    assert [(entry.new, entry.actor) for entry in trail.entries()] == [
+        ({"name": "meanwhile"}, ANONYMOUS),
+        ({"name": "known"}, actor_of()),
+    ]
 
 
 def test_on_behalf_of_somebody_names_both() -> None:

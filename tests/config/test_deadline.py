@@ -88,6 +88,17 @@ def test_after_a_greeting_without_an_answer_every_other_try_is_brief(monkeypatch
     assert seconds_of_a_try() == pytest.approx(0.6, abs=0.15)
 
 
+def test_a_budget_that_was_nearly_spent_makes_no_server_pass_for_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A health page has tenths of a second left; other requests of the process have two seconds."""
+    monkeypatch.setattr(deadline, "DOUBT_SECONDS", 0.4)
+    connection.ensure_connection()
+    with pytest.raises((OperationalError, InterfaceError)), database_budget(0.1), deadline.greeting():
+        run("SELECT pg_sleep(5)")
+    close_old_connections()
+    with database_budget(2.0):
+        run("SELECT 1")
+
+
 def test_copy_works_with_the_deadline_taken_off() -> None:
     import io
 

@@ -126,6 +126,12 @@ def test_migrations_over_http_are_off_unless_asked_for() -> None:
     assert start(PRODUCTION | {"HEALTH_MIGRATIONS": "on"}, code).stdout.strip() == "True"
 
 
+def test_counters_have_a_directory_of_their_own_also_when_an_empty_one_is_named() -> None:
+    """Whoever starts first empties it of databases."""
+    code = "from django.conf import settings as s; print(s.HEALTH_METRICS_DIRECTORY.relative_to(s.BASE_DIR))"
+    assert start(PRODUCTION | {"HEALTH_METRICS_DIRECTORY": ""}, code).stdout.strip() == ".metrics"
+
+
 def test_a_pooler_gets_no_startup_options_and_no_server_side_cursors() -> None:
     code = (
         "from django.conf import settings; d = settings.DATABASES;"

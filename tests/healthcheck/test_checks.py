@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 from django.contrib.auth.models import Group
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connections
+from django.db import OperationalError, connection, connections
 from django.test import RequestFactory
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
@@ -28,7 +28,8 @@ from accounts import jobs
 from config import health
 from config.env import Environment, Faults
 from config.worker import MOST_ATTEMPTS
-from healthcheck import checks, registry, runner
+from healthcheck import checks, operations, registry, runner
+from healthcheck.metrics import figures
 from healthcheck.ping import NoAnswer
 from healthcheck.registry import Check
 from healthcheck.results import Result, Status
@@ -286,6 +287,16 @@ def test_a_job_that_nobody_does_is_late_since_it_could_be_done() -> None:
     waiting_job(enqueued_at=now - timedelta(minutes=11))
     assert health.worker().status is FAIL
     assert health.worker().value == pytest.approx(660, abs=5)
+
+
+@pytest.mark.django_db
+def test_an_operation_that_waits_for_another_to_end_is_not_late() -> None:
+    """They have a thread of their own, which one of them may hold for an hour."""
+    waiting_job(enqueued_at=timezone.now() - timedelta(hours=2), queue_name=operations.QUEUE)
+    assert health.worker() == Result(PASS, "ok", 0.0, "s")
+    with connection.cursor() as cursor:
+        cursor.execute(figures.families()["jobs_oldest_seconds"].sql)
+        assert cursor.fetchone()[1] == 0
 
 
 @pytest.mark.django_db

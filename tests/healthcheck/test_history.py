@@ -46,6 +46,15 @@ def test_days_end_at_midnight_and_are_told_also_when_nobody_looked() -> None:
     assert (today.warned, today.unknown, today.up) == (1, 719, 1.0)
 
 
+@pytest.mark.parametrize("until", [datetime(2026, 4, 2, 12, tzinfo=UTC), datetime(2025, 10, 28, 12, tzinfo=UTC)])
+def test_days_are_those_of_utc_also_on_a_server_that_has_summer_time(
+    until: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGTZ", "Europe/Berlin")
+    days = history.uptime(5, until=until)
+    assert [day.date for day in days] == [until.date() - timedelta(days=ago) for ago in (4, 3, 2, 1, 0)]
+
+
 def test_there_are_as_many_days_as_were_asked_for_the_last_one_today() -> None:
     days = history.uptime()
     assert len(days) == 45

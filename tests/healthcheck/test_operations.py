@@ -36,6 +36,21 @@ ADDRESS = {"optimize": "/health/database/optimize", "migrations": "/health/datab
 SOMEBODY = Asker("command", "manage", "root")
 
 
+def test_telling_progress_keeps_the_session_at_whose_lock_two_hosts_that_migrate_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run.objects.create(operation="migrations", state=State.RUNNING, asked_by_kind="command")
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+    operations._progress_of(run)(0, 1, "accounts.0001")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert cursor.fetchone() == (1,)
+    connection.close()
+
+
 @pytest.fixture
 def operator() -> User:
     user = UserFactory.create(username="operator", is_staff=True)

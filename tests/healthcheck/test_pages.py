@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from healthcheck import overall, registry, viewers
+from healthcheck import history, overall, registry, viewers
 from healthcheck import readiness as readiness_module
 from healthcheck.models import Reading
+from healthcheck.operations.maintenance import own_session
+from healthcheck.ping import NoAnswer
 from healthcheck.readiness import Readiness
 from healthcheck.registry import Check
 from healthcheck.results import Limits, Result, Status
 from tests.factories import UserFactory
+from tests.live import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "direct"])
 TOKEN = "a-token-that-nobody-guesses"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 ADDRESSES = ["/health/", "/health", "/health/weather/", "/health/weather"]
@@ -78,6 +83,26 @@ def test_nothing_in_front_turns_the_answer_into_another(address: str, settings: 
         assert (answer.status_code, answer.json()["status"]) == (200, "pass"), headers
 
 
+@pytest.mark.parametrize("value", [r'"abcdefgh\000"', "abcdefgh%00", "é" * 32, "x" * 4000])
+def test_a_cookie_that_no_session_can_have_is_a_strangers(value: str, settings: Any) -> None:
+    weather()
+    for address in ("/health/", "/health/jobs/00000000-0000-0000-0000-000000000000"):
+        stranger, odd = (
+            Client(headers=each).get(address) for each in ({}, {"Cookie": f"{settings.SESSION_COOKIE_NAME}={value}"})
+        )
+        assert (odd.status_code, odd.json().keys()) == (stranger.status_code, stranger.json().keys())
+
+
+def test_a_look_at_health_signs_nobody_out_when_the_key_was_changed(operator: User, settings: Any) -> None:
+    weather()
+    browser = Client()
+    browser.force_login(operator, "accounts.backends.IdentityBackend")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "k" * 50, [settings.SECRET_KEY]
+    assert "checks" in browser.get("/health/").json()
+    assert browser.get("/accounts/profile/").status_code == 200
+    assert browser.get("/accounts/profile/").status_code == 200  # with the session's new key
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_methods(address: str) -> None:
     weather()
@@ -119,6 +144,21 @@ def test_a_check_that_was_never_run_or_not_for_long_is_a_warning() -> None:
     Reading.objects.update(at=timezone.now())
     overall.overall.forget()
     assert Client().get("/health/weather").json()["status"] == "pass"
+
+
+@pytest.mark.parametrize("ask", [overall.overall.current, partial(history.uptime, 1)])
+def test_no_session_waits_for_a_table_for_longer_than_its_answer_is_waited_for(ask: Callable[[], object]) -> None:
+    with own_session() as owner, owner.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE healthcheck_reading, healthcheck_sample")
+        with suppress(NoAnswer):
+            ask()
+        with connection.cursor() as look:
+            wait_until(lambda: waiting(look) == 0, "the session has given up", seconds=1.5)
+
+
+def waiting(cursor: Any) -> int:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation::regclass::text ~ '^healthcheck_'")
+    return int(cursor.fetchone()[0])
 
 
 def test_a_missing_migration_makes_the_whole_fail_without_a_line_a_probe(

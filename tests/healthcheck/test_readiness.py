@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -49,6 +50,42 @@ def test_a_drained_host_is_not_ready_from_the_next_probe_on_until_the_drain_ends
     assert readiness.current().code == "draining"
     assert readiness.of_database().code == "ok"
     end_drain()
+    assert readiness.current().code == "ok"
+
+
+def test_whoever_asks_without_a_lock_is_never_told_an_old_reading(readiness: Readiness) -> None:
+    """Whatever is written first, no moment in between lets an old reading pass for a known one."""
+    told: list[float] = []
+
+    class Watched(Readiness):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if hasattr(self, "_last_code") and (reading := self.known()):
+                told.append(reading.age)
+
+    watched = Watched()
+    assert watched.current().code == "ok"
+    watched._reading = replace(watched._reading, taken=monotonic() - 3600)
+    watched._asked = monotonic() - 3600
+    told.clear()
+    assert watched.current().code == "ok"
+    assert watched.known()
+    watched._asked, watched._is_open = monotonic() - 3600, True
+    watched.close()
+    assert watched.known() is None
+    assert max(told, default=0) < 1
+
+
+def test_a_question_whose_answer_nobody_came_for_in_time_says_nothing_about_the_database(
+    readiness: Readiness, relay: Relay
+) -> None:
+    assert readiness.current().code == "ok"
+    wait_for_a_new_question(readiness)
+    readiness._ping.close()  # to connect anew takes several turns, for which somebody has to be there
+    relay.silent = True
+    assert readiness.current().code == "ok"  # as the last reading has it
+    relay.silent = False
+    sleep(module.CHECK_SECONDS + 0.1)
     assert readiness.current().code == "ok"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import pytest
 from django.db import connection
 from psycopg2 import sql
@@ -68,6 +70,16 @@ def test_text_bytes_and_composed_statements_have_the_same_shape() -> None:
         shape = shape_of(as_text(composed, cursor.cursor))
     assert shape == shape_of(as_text(b"SELECT 'hunter2' FROM \"auth_group\"", None))
     assert shape.text == 'SELECT ? FROM "auth_group"'
+
+
+def test_no_statement_keeps_it_busy() -> None:
+    """It runs between the statements of a page, and its regular expressions let no other thread run."""
+    hard = [f"VALUES ({'%s::int , ' * 300}now())", f"[{'NULL::a b , ' * 300}now()]", f"IN (%s::{'a ' * 1900}"]
+    began = perf_counter()
+    shapes = [without_values(statement) for statement in hard]
+    assert perf_counter() - began < 1
+    assert {len(shape) for shape in shapes} == {LONGEST_SHAPE}
+    assert without_values("VALUES (%s::timestamp with time zone , %s::int[] )") == "VALUES (…)"
 
 
 def test_a_shape_is_short_however_long_the_statement() -> None:

@@ -82,6 +82,14 @@ def test_a_connection_is_wrapped_once_however_often_it_is_opened(counted: Tallie
     assert counted.of_host()["connection", "opened"] == [(3, 0)]
 
 
+def test_whoever_connects_within_a_wrapper_of_their_own_takes_just_that_away_again() -> None:
+    other = connection.copy()
+    with other.execute_wrapper(lambda execute, *about: execute(*about)):
+        other.ensure_connection()
+    other.close()
+    assert other.execute_wrappers == [statements.measured]
+
+
 def test_a_failure_to_count_is_logged_and_the_statement_goes_on(
     counted: Tallies, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from config.database.roles import OWNER_ALIAS, as_owner
 from config.database.settings import databases
 from config.env import Environment
 from healthcheck import statistics
-from healthcheck.ping import NoAnswer, Ping
+from healthcheck.ping import LIMITS, NoAnswer, Ping
 from healthcheck.statistics import Cap, Connections, Statistics, Table
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -186,14 +186,14 @@ def test_the_timeouts_are_the_questions_own_and_end_with_it() -> None:
     ping = Ping()
     try:
         ((statement, lock),) = ping.ask(
-            statistics.LIMITS + "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')", PATIENCE
+            LIMITS + "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')", PATIENCE
         )
         assert (statement, lock) == ("2s", "500ms")
         assert ping.ask("SHOW lock_timeout", PATIENCE) == [("5s",)]
         with session() as other, other.cursor() as cursor:
             cursor.execute("BEGIN; LOCK TABLE auth_group IN ROW SHARE MODE")
             with pytest.raises(NoAnswer, match="LockNotAvailable"):
-                ping.ask(f"{statistics.LIMITS} LOCK TABLE auth_group; SELECT 1", PATIENCE)
+                ping.ask(f"{LIMITS} LOCK TABLE auth_group; SELECT 1", PATIENCE)
     finally:
         ping.close()
 
