@@ -115,6 +115,13 @@ def test_a_look_writes_readings_a_sample_of_the_minute_and_the_connections(
     assert incidents() == []
 
 
+def test_the_long_words_of_one_check_cost_no_other_its_reading(world: World, samplers: Callable[..., Sampler]) -> None:
+    world.found["site"] = Result(Status.WARN, "w" * 100, 1, "u" * 100)
+    look(samplers(), lambda: len(readings()) == 2)
+    site = Reading.objects.get(check_name="site")
+    assert (site.code, site.unit) == ("w" * 64, "u" * 16)
+
+
 def test_what_is_bad_is_an_incident_until_it_passes_with_its_worst_state(
     world: World, samplers: Callable[..., Sampler]
 ) -> None:
