@@ -116,8 +116,9 @@ def test_the_checks_say_how_they_are() -> None:
 
 
 def test_events_of_accounts_and_records_are_counted_from_zero_on() -> None:
-    deliver()
-    Figure.objects.all().delete()  # what tests before this one have left
+    while deliver():  # what tests before this one have left
+        pass
+    Figure.objects.all().delete()
     assert sample("audit_records_total", resource="auth.group", action="delete") == 0
     assert sample("account_events_total", event="login_failed") == 0
     Group.objects.create(name="one")
