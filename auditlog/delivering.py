@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.dispatch import Signal
 
 from auditlog import following
@@ -47,10 +47,10 @@ def _deliver_some() -> int:
             _move(following.from_now())
             return 0
         records, reached = following.read(cursor, MOST)
+        if records:
+            _tell(batch_recorded, records[-1].id, must=True, records=records)
         for record in records:
             _tell(recorded, record.id, record=record)
-        if records:
-            _tell(batch_recorded, records[-1].id, records=records)
         # At least once: had we moved first, what a killed process had not told yet would never be told. A cursor
         # that stays where it is, is cheap to follow, but not for ever; one in the middle of a batch that turns out to
         # have ended there would find nothing new again and again.
@@ -67,15 +67,23 @@ def _cursor(state: str) -> Cursor | None:
         return None
 
 
-def _tell(signal: Signal, last: int, **about: Any) -> None:
-    """Tell every listener, whether others fail or not; Django logs what they raise."""
+def _tell(signal: Signal, last: int, *, must: bool = False, **about: Any) -> None:
+    """Tell every listener, whether others fail or not; Django logs what they raise.
+
+    With `must`, an OperationalError of theirs is raised, so that the next turn tells them again: a lock that was not
+    had in time is no mistake of the listener's.
+    """
+    answers: list[tuple[Any, Any]] = []
     try:
         with transaction.atomic():  # a listener's failed statement must not take ours along
-            signal.send_robust(Record, **about)
+            answers = signal.send_robust(Record, **about)
     except Exception as error:
         if isinstance(error, DatabaseError) and not connection.is_usable():
             raise
         log.exception("audit.listener_failed", record=last)
+    for _listener, answer in answers:
+        if must and isinstance(answer, OperationalError):
+            raise answer
 
 
 def _take() -> str | None:

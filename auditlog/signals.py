@@ -14,5 +14,6 @@ failed = Signal()
 recorded = Signal()
 
 # The same, for as many records at a time as move the cursor together, for whoever writes to the database about them:
-# one statement for the batch then does for a hundred. Sender: the same. Argument: `records`.
+# one statement for the batch then does for a hundred. Sent before the others; when a listener raises OperationalError,
+# nobody else is told, and all are told again at the next turn. Sender: the same. Argument: `records`.
 batch_recorded = Signal()

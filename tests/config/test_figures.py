@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from django.db import OperationalError, connection
 from django.test import Client
 
 from accounts import invitations, links, services
@@ -15,6 +16,7 @@ from auditlog.delivering import deliver
 from auditlog.models import Record
 from config.figures import counted
 from healthcheck.models import Figure
+from healthcheck.operations.maintenance import own_session
 from tests.accounts.conftest import failures, sign_in
 from tests.factories import PASSWORD, InvitationFactory, UserFactory
 
@@ -48,6 +50,19 @@ def test_signups_and_people_whom_others_add() -> None:
     services.sign_up(signup("ada"))
     services.add_user(User(username="bob", email="bob@example.com"), acting_user=None)
     assert events() == {"signup": 1, "user_created": 1}
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "direct"])
+def test_a_count_that_does_not_get_its_lock_in_time_is_made_later() -> None:
+    with own_session() as other, other.cursor() as holder:
+        holder.execute("BEGIN; LOCK TABLE healthcheck_figure IN EXCLUSIVE MODE")
+        services.add_user(User(username="bob", email="bob@example.com"), acting_user=None)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(OperationalError):
+            deliver()
+        connection.close()
+    assert events() == {"user_created": 1}
 
 
 def test_logins_failures_and_locks() -> None:
