@@ -12,6 +12,7 @@ import psycopg2
 from django.db import DatabaseError, connections
 from psycopg2 import extensions
 
+from healthcheck.addresses import Addresses
 from healthcheck.ping import NoAnswer
 
 _EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
@@ -29,6 +30,8 @@ class Session:
         self._alias = alias
         self._application_name = application_name
         self._options = f" -c idle_session_timeout={round(idle_seconds * 1000)}"
+        self._addresses = Addresses()
+        self._tries = 0
         self._connection: extensions.connection | None = None
 
     @property
@@ -55,15 +58,23 @@ class Session:
 
     def _ask(self, query: str, parameters: Parameters, deadline: float) -> list[tuple[Any, ...]]:
         if self._connection is None:
-            target = connections[self._alias].get_connection_params()
-            target |= {"application_name": self._application_name, "async_": True}
-            target["options"] = target.get("options", "") + self._options
-            self._connection = psycopg2.connect(**target)
+            self._connection = psycopg2.connect(**self._target())
             _wait(self._connection, deadline)
         cursor = self._connection.cursor()
         cursor.execute(query, parameters)
         _wait(self._connection, deadline)
         return cursor.fetchall() if cursor.description else []
+
+    def _target(self) -> dict[str, Any]:
+        """Return where to connect to: of several hosts and addresses another one at each try."""
+        parameters = connections[self._alias].get_connection_params()
+        parameters |= {"application_name": self._application_name, "async_": True}
+        parameters["options"] = parameters.get("options", "") + self._options
+        targets = self._addresses.targets(parameters)
+        if not targets:
+            raise psycopg2.OperationalError("nobody knows where the host is")
+        self._tries += 1
+        return targets[(self._tries - 1) % len(targets)]
 
 
 def _wait(connection: extensions.connection, deadline: float) -> None:

@@ -13,6 +13,7 @@ from django.db import connections
 
 from healthcheck import addresses
 from healthcheck.ping import NoAnswer, Ping
+from healthcheck.session import Session
 from tests.healthcheck.relay import Relay, be_configured
 from tests.live import free_port, wait_until
 
@@ -122,6 +123,30 @@ def test_a_resolver_that_hangs_costs_a_moment_and_no_more_than_one_thread(
     assert threading.active_count() == threads + 1
     over.set()
     wait_until(lambda: threading.active_count() == threads, "the thread ends with the resolver", seconds=5)
+
+
+def test_a_session_of_ones_own_waits_for_no_resolver_and_tries_each_address_in_turn(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    be_configured(monkeypatch, "127.0.0.1,localhost", f"1,{relay.port}")
+    session = Session("default", "tests")
+    with monkeypatch.context() as hanging:
+        hanging.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(30) and [])
+        began = monotonic()
+        with pytest.raises(NoAnswer):
+            session.ask("SELECT 1", seconds=0.5)
+        assert monotonic() - began < 0.5
+        over.set()
+    wait_until(lambda: answers(session), "another address is tried", 3)
+    session.close()
+
+
+def answers(session: Session) -> bool:
+    try:
+        return session.ask("SELECT 1", seconds=0.5) == [(1,)]
+    except NoAnswer:
+        return False
 
 
 def test_while_the_resolver_hangs_the_last_known_addresses_hold(
