@@ -180,10 +180,6 @@ class Connections:
     states: dict[str, int]
     caps: tuple[Cap, ...]
 
-    @property
-    def tightest(self) -> Cap:
-        return max(self.caps, key=lambda cap: cap.share)
-
 
 @dataclass(frozen=True)
 class Replica:
