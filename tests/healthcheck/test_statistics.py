@@ -139,7 +139,7 @@ def test_the_oldest_transaction_and_waiting_locks_show() -> None:
         activity = take().activity
         holder.execute("ROLLBACK")
         waiting.join()
-    assert activity.lock_waits == 1
+    assert activity.lock_waits >= 1  # of the whole server, where other tests wait too
     assert activity.oldest_transaction and activity.oldest_transaction > 0
     assert activity.replicas == () and activity.own_lag is None
 
