@@ -44,10 +44,20 @@ def ask(site: Site, method: str, path: str, **arguments: str) -> Answer:
 
 
 def start(site: Site, path: str, **arguments: str) -> str:
-    """Ask for an operation; returns where to look."""
-    answer = ask(site, "POST", path, **arguments)
-    assert answer.status == 202, answer.body
-    return answer.location
+    """Ask for an operation; returns where to look.
+
+    While a worker starts on a busy machine the database may not answer within the second of a health page. That is a
+    503, which tells whoever asked to come again.
+    """
+    answers: list[Answer] = []
+
+    def is_heard() -> bool:
+        answers.append(ask(site, "POST", path, **arguments))
+        return answers[-1].status != 503
+
+    wait_until(is_heard, "the site hears what it is asked for")
+    assert answers[-1].status == 202, answers[-1].body
+    return answers[-1].location
 
 
 def facts(site: Site, place: str) -> dict[str, Any]:
