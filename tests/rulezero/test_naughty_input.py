@@ -71,8 +71,11 @@ def _uid(forms: list[Form]) -> str:
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_naughty_strings_in_all_fields_of_a_form_at_once(house: House, forms: list[Form], shard: int) -> None:
     faults: list[str] = []
-    for form in forms:
-        strings = NAUGHTY if form.is_ours else ONE_OF_EACH
+    for number, form in enumerate(forms):
+        if form.role == "stranger" and form.is_ours:
+            strings = NAUGHTY
+        else:  # a quarter each, and the next form another one
+            strings = NAUGHTY[number % 4 :: 4] if form.is_ours else ONE_OF_EACH
         for string in strings[shard::SHARDS] if form.fields else []:
             faults += faults_of(form.send(house, dict.fromkeys(form.fields, string)), string)
     assert not faults, told(faults)
