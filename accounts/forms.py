@@ -34,6 +34,14 @@ class PasswordField(forms.CharField):
         return {name: value for name, value in super().widget_attrs(widget).items() if name != "maxlength"}
 
 
+class NewPasswordField(PasswordField):
+    """A password that is chosen: the policy alone says what is wrong with it, so that the meter says the same."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocomplete="new-password", **kwargs)
+        self.max_length, self.validators = None, []
+
+
 class JudgedForm(forms.BaseForm):
     """A form for a new password, which it judges once, as the live meter does, and shows the verdict of."""
 
@@ -78,7 +86,7 @@ class SignUpForm(JudgedForm, forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
         help_text=_("Optional."),
     )
-    password = PasswordField(label=_("Password"), autocomplete="new-password")
+    password = NewPasswordField(label=_("Password"))
     new_password = "password"  # noqa: S105 - the name of a field
 
     def __init__(self, *args: Any, browser: str, invitation: Invitation | None = None, **kwargs: Any) -> None:
@@ -175,14 +183,14 @@ class JudgedBesideFirstField(JudgedForm):
 
 
 class ChoosePasswordForm(JudgedBesideFirstField, SetPasswordForm):  # type: ignore[type-arg]  # not generic at run time
-    new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
-    new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
+    new_password1 = NewPasswordField(label=_("New password"))
+    new_password2 = NewPasswordField(label=_("New password again"))
 
 
 class ChangePasswordForm(JudgedBesideFirstField, PasswordChangeForm):
     old_password = PasswordField(label=_("Current password"), autocomplete="current-password")
-    new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
-    new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
+    new_password1 = NewPasswordField(label=_("New password"))
+    new_password2 = NewPasswordField(label=_("New password again"))
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         self.request = request
