@@ -84,10 +84,14 @@ class Verdict:
     @property
     def reasons(self) -> list[str]:
         """The rules that it breaks, then what makes it easy to guess."""
+        return [*(message for refusal in self.refusals for message in refusal.messages), *self.weaknesses]
+
+    @property
+    def weaknesses(self) -> list[str]:
+        """What makes it easy to guess."""
         from accounts.strength import REASONS
 
-        broken = [message for refusal in self.refusals for message in refusal.messages]
-        return [*broken, *(str(REASONS[each]) for each in self._strength.reasons)]
+        return [str(REASONS[each]) for each in self._strength.reasons]
 
     @property
     def advice(self) -> list[str]:
