@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
-from accounts.models import Invitation, Redemption, ReservedUsername, User
+from accounts.models import FormerPassword, Invitation, Redemption, ReservedUsername, User
 from auditlog import describing
 from auditlog.models import Record
 
@@ -34,6 +34,7 @@ def register_models() -> None:
         line=_line_of_user,
         restore=_restore_user,
     )
+    auditlog.register(FormerPassword, masked=["password"])
     auditlog.register(Group, label=["name"])
     auditlog.register(Permission, label=["codename"])
     auditlog.register(

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth import password_validation
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_login_failed
@@ -16,16 +15,11 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts import identity, invitations, lockout, roles, services
+from accounts import identity, invitations, lockout, meter, policy, roles, services
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
 from config.database import retry
-
-
-def password_rules() -> list[str]:
-    """The policy in words, one rule a line."""
-    return [text for text in password_validation.password_validators_help_texts() if text]
 
 
 class PasswordField(forms.CharField):
@@ -40,7 +34,36 @@ class PasswordField(forms.CharField):
         return {name: value for name, value in super().widget_attrs(widget).items() if name != "maxlength"}
 
 
-class SignUpForm(forms.Form):
+class NewPasswordField(PasswordField):
+    """A password that is chosen: the policy alone says what is wrong with it, so that the meter says the same."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocomplete="new-password", **kwargs)
+        self.max_length, self.validators = None, []
+
+
+class JudgedForm(forms.BaseForm):
+    """A form for a new password, which it judges once, as the live meter does, and shows the verdict of."""
+
+    new_password: str  # the name of the field
+    verdict: policy.Verdict | None = None
+
+    def judge(self, user: User) -> None:
+        """Put what the policy has against the password where it was typed."""
+        password = self.cleaned_data.get(self.new_password)
+        if password is not None:
+            self.verdict = policy.judge(password, user)
+            if self.verdict.refusals:
+                self.add_error(self.new_password, ValidationError(self.verdict.refusals))
+
+    def refuse(self, refusal: ValidationError) -> None:
+        """Put what a service has against the password there too, and let the verdict follow."""
+        self.add_error(self.new_password, refusal)
+        if self.verdict is not None:
+            self.verdict = self.verdict.refused_by(refusal)
+
+
+class SignUpForm(JudgedForm, forms.Form):
     username = forms.CharField(
         label=_("Username"),
         max_length=identity.LONGEST_USERNAME,
@@ -63,7 +86,8 @@ class SignUpForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
         help_text=_("Optional."),
     )
-    password = PasswordField(label=_("Password"), autocomplete="new-password")
+    password = NewPasswordField(label=_("Password"))
+    new_password = "password"  # noqa: S105 - the name of a field
 
     def __init__(self, *args: Any, browser: str, invitation: Invitation | None = None, **kwargs: Any) -> None:
         self.browser = browser
@@ -83,11 +107,8 @@ class SignUpForm(forms.Form):
         look = partial(services.username_refusal, user)
         if "username" in cleaned and (refusal := retry.run(look, idempotent=True)):
             self.add_error("username", refusal.as_validation_error())
-        if "password" in cleaned:
-            try:
-                password_validation.validate_password(cleaned["password"], user)
-            except ValidationError as error:
-                self.add_error("password", error)
+        # As typed, also where that is refused: the meter knows no better.
+        self.judge(User(**meter.typed(lambda name: self[name].value())))
         return cleaned
 
     def signup(self, *, invitation: str = "") -> services.SignUp:
@@ -141,27 +162,35 @@ class AddressForm(forms.Form):
     )
 
 
-class PolicyBesideFirstField:
+class JudgedBesideFirstField(JudgedForm):
     """What the policy refuses stands where it was typed first; only a mismatch belongs to the repetition."""
 
+    new_password = "new_password1"  # noqa: S105 - the name of a field
+    user: User
+
     def validate_password_for_user(
-        self: Any,
-        user: Any,
+        self,
+        user: User,
         password_field_name: str = "new_password2",  # noqa: S107 - the name of a field
     ) -> None:
         if password_field_name in self.cleaned_data:
-            super().validate_password_for_user(user, "new_password1")  # type: ignore[misc]  # of Django's forms
+            self.judge(user)
+
+    @property
+    def whose(self) -> str:
+        """Tells the meter whose password it is."""
+        return meter.owner_token(self.user)
 
 
-class ChoosePasswordForm(PolicyBesideFirstField, SetPasswordForm):  # type: ignore[type-arg]  # not generic at run time
-    new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
-    new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
+class ChoosePasswordForm(JudgedBesideFirstField, SetPasswordForm):  # type: ignore[type-arg]  # not generic at run time
+    new_password1 = NewPasswordField(label=_("New password"))
+    new_password2 = NewPasswordField(label=_("New password again"))
 
 
-class ChangePasswordForm(PolicyBesideFirstField, PasswordChangeForm):
+class ChangePasswordForm(JudgedBesideFirstField, PasswordChangeForm):
     old_password = PasswordField(label=_("Current password"), autocomplete="current-password")
-    new_password1 = PasswordField(label=_("New password"), autocomplete="new-password")
-    new_password2 = PasswordField(label=_("New password again"), autocomplete="new-password")
+    new_password1 = NewPasswordField(label=_("New password"))
+    new_password2 = NewPasswordField(label=_("New password again"))
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         self.request = request

@@ -7,12 +7,13 @@ import time
 import uuid
 from typing import Any
 
-from django.contrib.auth import password_validation
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
-from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.hashers import check_password, is_password_usable, make_password
 from django.contrib.auth.models import Group, PermissionsMixin
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, URLValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -20,7 +21,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import auditlog
-from accounts import identity
+from accounts import identity, policy
 from accounts.fields import DerivedTextField, unchanged
 
 
@@ -174,7 +175,12 @@ class User(AbstractBaseUser, PermissionsMixin):
         update_fields = kwargs.get("update_fields")
         if update_fields is not None:
             kwargs["update_fields"] = _with_derived(set(update_fields))
-        super().save(*args, **kwargs)
+        if settings.PASSWORD_HISTORY and not self._state.adding and (not update_fields or "password" in update_fields):
+            with transaction.atomic():
+                FormerPassword.objects.keep(self)
+                super().save(*args, **kwargs)
+        else:
+            super().save(*args, **kwargs)
 
     def get_full_name(self) -> str:
         return self.full_name or self.username
@@ -185,11 +191,14 @@ class User(AbstractBaseUser, PermissionsMixin):
     def set_password(self, raw_password: str | None) -> None:
         """Apply the policy, then hash; None makes a password that nobody can sign in with.
 
-        Raises ValidationError with every broken rule. The hash takes a quarter of a second: set the
-        password before a transaction is opened.
+        Raises ValidationError with every broken rule. The hash takes a quarter of a second, and so does each that
+        `PASSWORD_HISTORY` compares with: set the password before a transaction is opened.
         """
         if raw_password is not None:
-            password_validation.validate_password(raw_password, self)
+            if refusals := policy.judge(raw_password, self).refusals:
+                raise ValidationError(refusals)
+            if not self._state.adding:
+                FormerPassword.objects.require_new(self, raw_password)
         super().set_password(raw_password)
 
     def check_password(self, raw_password: str | None) -> bool:
@@ -211,6 +220,58 @@ def _with_derived(names: set[str]) -> set[str]:
     fields = User._meta.concrete_fields
     derived = [field for field in fields if isinstance(field, DerivedTextField)]
     return names | {field.name for field in derived if field.source in names}
+
+
+class FormerPasswordManager(models.Manager["FormerPassword"]):
+    """The last `PASSWORD_HISTORY` passwords of each person, when there is such a setting."""
+
+    def require_new(self, user: User, raw_password: str) -> None:
+        """Raise ValidationError (``password_used_before``) when it is the current or one of the kept ones."""
+        if not settings.PASSWORD_HISTORY:
+            return
+        current = User.objects.filter(pk=user.pk).values_list("password", flat=True)
+        former = self._newest_of(user).values_list("password", flat=True)[: settings.PASSWORD_HISTORY]
+        # Without the upgrade of an old hash: what was is kept as it was.
+        if any(check_password(raw_password, each) for each in [*current, *former]):
+            text = gettext("You have used this password before. Please choose another one.")
+            raise ValidationError(text, code="password_used_before")
+
+    def keep(self, user: User) -> None:
+        """Keep the stored password of `user`, which is about to be replaced in the caller's transaction.
+
+        It is read under the row's lock: of two changes at once, the second keeps what the first has set.
+        """
+        stored = User.objects.select_for_update().filter(pk=user.pk).exclude(password=user.password)
+        for replaced in stored.values_list("password", flat=True):
+            if is_password_usable(replaced):
+                self.create(user=user, password=replaced)
+        beyond = self._newest_of(user).values_list("pk", flat=True)[settings.PASSWORD_HISTORY :]
+        self.filter(pk__in=list(beyond)).delete()
+
+    def _newest_of(self, user: User) -> models.QuerySet[FormerPassword]:
+        return self.filter(user=user).order_by("-pk")
+
+
+class FormerPassword(models.Model):
+    """The hash of a password that was replaced, so that it is not chosen again; none without `PASSWORD_HISTORY`.
+
+    Kept by `User.save`, so by every way to change a password. The upgrade of a hash at a login is no change of the
+    password, and goes past it.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, db_index=False, related_name="former_passwords")
+    password = models.CharField(_("password"), max_length=128)
+    replaced_at = models.DateTimeField(_("replaced"), default=timezone.now)
+
+    objects = FormerPasswordManager()
+
+    class Meta:
+        verbose_name = _("former password")
+        verbose_name_plural = _("former passwords")
+        indexes = [models.Index(fields=["user", "-id"], name="accounts_former_password_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.replaced_at:%Y-%m-%d}"
 
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):

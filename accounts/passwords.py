@@ -128,3 +128,22 @@ class NotLikeUserValidator(password_validation.UserAttributeSimilarityValidator)
     def validate(self, password: str, user: Any = None) -> None:
         # The comparison takes quadratic time; nobody's name is like a password of hundreds of characters.
         super().validate(password[:128], user)
+
+
+class NotCommonValidator(password_validation.CommonPasswordValidator):
+    """None of the most used (code ``password_too_common``): Django's list and, if `leaked`, zxcvbn's of 30,000 too.
+
+    Both are made of what leaked from other sites, and come with packages that are here anyway.
+    """
+
+    def __init__(self, *, leaked: bool) -> None:
+        super().__init__()
+        self.leaked = leaked
+
+    def validate(self, password: str, user: User | None = None) -> None:
+        super().validate(password, user)
+        if self.leaked:
+            from accounts import strength  # its words take 0.2 s and 10 MB, which most processes never need
+
+            if strength.is_common(password.strip()):
+                raise ValidationError(self.get_error_message(), code="password_too_common")

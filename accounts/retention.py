@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from accounts import jobs, services
-from accounts.models import LoginAttempt, RequestedMail, ReservedUsername
+from accounts.models import FormerPassword, LoginAttempt, RequestedMail, ReservedUsername
 from config import retention
 
 
@@ -30,6 +30,13 @@ def register_rules() -> None:
         _("names that are free again"),
         kept_for=timedelta,  # each row says until when
         older_than=lambda before: ReservedUsername.objects.filter(reserved_until__lt=before),
+    )
+    retention.register_rows(
+        "former_passwords",
+        _("former passwords, when none are asked for any more"),
+        # With a history, each change deletes what is beyond it.
+        kept_for=lambda: None if settings.PASSWORD_HISTORY else timedelta(),
+        older_than=lambda before: FormerPassword.objects.filter(replaced_at__lt=before),
     )
     retention.register_rows(
         "unconfirmed_accounts",

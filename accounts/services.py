@@ -23,7 +23,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import identity, invitations, jobs, links, lockout, roles
+from accounts import breaches, identity, invitations, jobs, links, lockout, roles
 from accounts.errors import AccountError
 from accounts.models import LoginAttempt, ReservedUsername, User
 from config.database import retry
@@ -85,7 +85,7 @@ def sign_up(signup: SignUp) -> SignUpOutcome:
     user = User(username=signup.username, email=signup.email, full_name=signup.full_name)
     user.signup_key = signup.key
     identity.validate_email_domain(user.email)
-    user.set_password(signup.password)  # the slow part, so before the transaction
+    choose_password(user, signup.password)  # the slow part, so before the transaction
     # May be done twice: what an attempt has committed whose answer was lost, the next one finds by the user's id.
     return retry.run(partial(_sign_up, user, signup), idempotent=True)
 
@@ -136,6 +136,16 @@ def _explain_refused_signup(user: User, refusal: AccountError) -> SignUpOutcome:
         if new:
             jobs.send_mail_to_address.enqueue("address_known", user.email)
     return SignUpOutcome.ADDRESS_KNOWN
+
+
+def choose_password(user: User, password: str) -> None:
+    """Give `user`, in memory, a new password that is nobody's by now, as far as can be known.
+
+    Asks a network and hashes, so it comes before any transaction. Raises ValidationError: the policy,
+    ``password_breached`` and ``password_used_before``.
+    """
+    breaches.require_unknown(password)
+    user.set_password(password)
 
 
 def add_user(user: User, *, acting_user: User | None) -> None:
@@ -297,10 +307,10 @@ def request_password_reset(email: str) -> None:
 def reset_password(user: User, token: str, password: str) -> None:
     """Choose a new password by a mailed link, which also proves the address. Ends all sessions.
 
-    Raises ValidationError (policy) and AccountError (``link_invalid``), also when the same link is used
+    Raises ValidationError (`choose_password`) and AccountError (``link_invalid``), also when the same link is used
     twice at once.
     """
-    user.set_password(password)
+    choose_password(user, password)
     with transaction.atomic():
         current = User.objects.select_for_update().get(pk=user.pk)
         # Look again under the lock: the token dies with the password that it replaces.
@@ -317,9 +327,9 @@ def reset_password(user: User, token: str, password: str) -> None:
 def change_password(user: User, password: str) -> None:
     """Replace the signed-in user's own password. Ends all sessions but the one whose hash is renewed.
 
-    Raises ValidationError (policy). The caller has checked the old password.
+    Raises ValidationError (`choose_password`). The caller has checked the old password.
     """
-    user.set_password(password)
+    choose_password(user, password)
     with transaction.atomic():
         user.save(update_fields=["password"])
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import invitation_views, views
+from accounts import invitation_views, password_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -35,6 +35,8 @@ urlpatterns = [
         name="password_reset_confirm",
     ),
     path("password/change/", views.ChangePassword.as_view(), name="password_change"),
+    path("password/meter/", password_views.password_meter, name="password_meter"),
+    path("password/suggestion/", password_views.password_suggestion, name="password_suggestion"),
     path("profile/", views.profile, name="profile"),
     path("activity/", views.own_activity, name="activity"),
 ]

@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash, views
 from django.contrib.auth.decorators import login_not_required, login_required
 from django.contrib.auth.views import INTERNAL_RESET_SESSION_TOKEN
+from django.core.exceptions import ValidationError
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
@@ -20,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import activity, invitations, links, services
+from accounts import activity, invitations, links, policy, services
 from accounts.errors import PAGES, AccountError
 from accounts.forms import (
     AddressForm,
@@ -29,7 +30,6 @@ from accounts.forms import (
     LoginForm,
     ProfileForm,
     SignUpForm,
-    password_rules,
 )
 from accounts.models import Invitation, User
 from config.middleware import is_own_path
@@ -96,6 +96,9 @@ def signup_page(request: HttpRequest, invitation: Invitation | None = None, toke
             if refusal.code in PAGES:
                 return refused(request, refusal, invitation)
             status = explained(form, refusal)
+        except ValidationError as refusal:  # what only the service asks: is it known from a leak?
+            form.refuse(refusal)
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
         else:
             # The same answer for a new, a repeated and a known address (services.SignUpOutcome).
             if invitations.proves_address(token):
@@ -106,7 +109,7 @@ def signup_page(request: HttpRequest, invitation: Invitation | None = None, toke
             return SeeOther(reverse("login"))
     elif form.is_bound and invitation is not None and invitation.state != Invitation.State.OPEN:
         return refused(request, AccountError(f"invitation_{invitation.state}"), invitation)
-    context = {"form": form, "password_rules": password_rules(), "invitation": invitation}
+    context = {"form": form, "password_rules": policy.rules(), "invitation": invitation}
     return render(request, "accounts/signup.html", context, status=status)
 
 
@@ -188,20 +191,25 @@ class ResetPassword(RefusedWith422, views.PasswordResetConfirmView):
     success_url = reverse_lazy("login")
 
     def form_valid(self, form: Any) -> HttpResponse:
-        token = self.request.session.pop(INTERNAL_RESET_SESSION_TOKEN)
+        token = self.request.session[INTERNAL_RESET_SESSION_TOKEN]
         try:
             services.reset_password(form.user, token, form.cleaned_data["new_password1"])
+        except ValidationError as refusal:  # the link still works
+            form.refuse(refusal)
+            return self.form_invalid(form)
         except AccountError:
+            del self.request.session[INTERNAL_RESET_SESSION_TOKEN]
             self.validlink = False
             response: HttpResponse = self.render_to_response(self.get_context_data())
             return response
+        del self.request.session[INTERNAL_RESET_SESSION_TOKEN]
         messages.success(self.request, _("Your new password is set. Please sign in with it."))
         return SeeOther(str(self.success_url))
 
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> Any:
         if not self.validlink:
             kwargs["status"] = HTTPStatus.NOT_FOUND
-        return super().render_to_response({**context, "password_rules": password_rules()}, **kwargs)
+        return super().render_to_response({**context, "password_rules": policy.rules()}, **kwargs)
 
 
 class ChangePassword(RefusedWith422, views.PasswordChangeView):
@@ -212,13 +220,17 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
         return {**super().get_form_kwargs(), "request": self.request}
 
     def form_valid(self, form: Any) -> HttpResponse:
-        services.change_password(form.user, form.cleaned_data["new_password1"])
+        try:
+            services.change_password(form.user, form.cleaned_data["new_password1"])
+        except ValidationError as refusal:
+            form.refuse(refusal)
+            return self.form_invalid(form)
         update_session_auth_hash(self.request, form.user)  # this session goes on, all others end
         messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
         return SeeOther(str(self.success_url))
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return {**super().get_context_data(**kwargs), "password_rules": password_rules()}
+        return {**super().get_context_data(**kwargs), "password_rules": policy.rules()}
 
 
 @login_required

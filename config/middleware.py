@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import structlog
@@ -57,8 +57,9 @@ class RequestIdMiddleware:
         match = request.resolver_match
         is_static = match is None and request.path.startswith(settings.STATIC_URL)
         is_probe = match is not None and match.app_name == "healthcheck" and request.method != "POST"
+        is_unlogged = match is not None and getattr(match.func, "is_unlogged", False)
         log.log(
-            logging.DEBUG if is_static or is_probe else logging.INFO,
+            logging.DEBUG if is_static or is_probe or is_unlogged else logging.INFO,
             "request",
             method=request.method,
             # The route, not the address: addresses carry tokens and a stranger's text.
@@ -67,6 +68,15 @@ class RequestIdMiddleware:
             milliseconds=round(seconds * 1000, 1),
             address=client_address(request),
         )
+
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def unlogged(view: V) -> V:
+    """Mark a view that is asked at every keystroke: its requests make no line, as those of static files."""
+    view.is_unlogged = True  # type: ignore[attr-defined]
+    return view
 
 
 class HeadMiddleware:

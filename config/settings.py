@@ -243,12 +243,22 @@ _POLICIES = {
     "composition": (12, ["Lowercase", "Uppercase", "Digit", "Symbol", "NoSpace"]),
     "nist": (15, []),
 }
+# off: the list that belongs to the policy; offline: with what zxcvbn knows; remote: and asked at PASSWORD_BREACH_URL.
+PASSWORD_BREACH_CHECK = env.choice("PASSWORD_BREACH_CHECK", ("off", "offline", "remote"), "offline")
+PASSWORD_BREACH_URL = env.text("PASSWORD_BREACH_URL", "https://api.pwnedpasswords.com/range/")
+if not PASSWORD_BREACH_URL.startswith(("https://", "http://") if DEVELOPMENT else "https://"):
+    env.fault("PASSWORD_BREACH_URL: must begin with https://, to which five hexadecimal digits are added.")
+# Each costs a hash when a password is chosen; with more, the page would take longer than three seconds.
+PASSWORD_HISTORY = env.integer("PASSWORD_HISTORY", 0, low=0, high=8)
 _shortest, _composition = _POLICIES[PASSWORD_POLICY]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "accounts.passwords.LengthValidator", "OPTIONS": {"shortest": _shortest}},
     {"NAME": "accounts.passwords.StorableValidator"},
     *({"NAME": f"accounts.passwords.{rule}Validator"} for rule in _composition),
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {
+        "NAME": "accounts.passwords.NotCommonValidator",
+        "OPTIONS": {"leaked": PASSWORD_BREACH_CHECK in ("offline", "remote")},
+    },
     {"NAME": "accounts.passwords.NotLikeUserValidator"},
 ]
 PASSWORD_HASHER = env.choice("PASSWORD_HASHER", ("bcrypt", "argon2id", "scrypt"), "bcrypt")

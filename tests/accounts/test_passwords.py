@@ -35,7 +35,7 @@ def setting(name: str, **environment: str) -> Any:
     found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=project_settings.BASE_DIR,
-        env={**os.environ, **environment},
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", **environment},
         capture_output=True,
         check=True,
         text=True,

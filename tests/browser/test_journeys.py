@@ -91,6 +91,8 @@ def test_the_whole_signup_works_by_keyboard(visitor: Visitor) -> None:
     for value in ("keyboard.user", "keyboard@example.com", "", PASSWORD):
         visitor.page.keyboard.type(value)
         visitor.page.keyboard.press("Tab")
+    for _button in ("show the password", "suggest one"):
+        visitor.page.keyboard.press("Tab")
     visitor.page.keyboard.press("Enter")
     visitor.page.wait_for_url("**/accounts/login/")
     assert User.objects.get().username == "keyboard.user"

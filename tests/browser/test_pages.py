@@ -27,6 +27,7 @@ STRANGERS_PAGES = {
     "verify-again": "/accounts/verify/again/",
     "reset": "/accounts/password/reset/",
     "reset-sent": "/accounts/password/reset/sent/",
+    "password-suggestion": "/accounts/password/suggestion/",
     "reset-invalid": "/accounts/password/reset/MQ/set-password/",
     "mail-list": "/dev/mail/",
     "404": "/nowhere/",

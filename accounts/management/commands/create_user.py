@@ -51,7 +51,7 @@ class Command(BaseCommand):
         )
         try:
             if password := self._password(options):
-                user.set_password(password)
+                services.choose_password(user, password)
             add = partial(services.add_user, user, acting_user=None)
             retry.run(add, idempotent=True, patience=retry.BACKGROUND)
         except ValidationError as error:
