@@ -23,12 +23,13 @@ from accounts import identity, lockout, roles, services
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts.errors import AccountError
 from accounts.forms import StaffLoginForm
-from accounts.models import LoginAttempt, User
+from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
+from accounts.models import LoginAttempt, User, UserState
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 
 admin.site.login_form = StaffLoginForm
-HISTORY: Any = ["id", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
+HISTORY: Any = ["id", "state", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
 
@@ -39,6 +40,8 @@ def acting_user(request: HttpRequest) -> User:
 
 class UserForm(forms.ModelForm[User]):
     """Add or edit a user. Nobody chooses another person's password: a mailed link lets them do it."""
+
+    refusal: AccountError | None = None  # of what was just tried
 
     class Meta:
         model = User
@@ -63,23 +66,25 @@ class UserForm(forms.ModelForm[User]):
         for field, refuse in (("username", services.username_refusal), ("email", services.email_refusal)):
             if field in cleaned and (refusal := refuse(wanted)):
                 self.add_error(field, refusal.as_validation_error())
+        if self.refusal and not self.errors:
+            self.add_error(None, self.refusal.as_validation_error())
         return cleaned
 
 
 @admin.register(User)
-class UserAdmin(LargeTableAdmin):
+class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
     form = UserForm
     list_display = [
         "username",
         "email",
         "full_name",
-        "is_active",
+        "state",
         "is_staff",
         "verified",
         "created_at",
         "last_login",
     ]
-    list_filter = ["is_active", "is_staff", "is_superuser", "created_at"]
+    list_filter = [StateFilter, "is_staff", "is_superuser", "created_at"]
     # The key is a UUIDv7: newest first without another index.
     ordering = ["-id"]
     sortable_by = ("created_at",)  # type: ignore[assignment]  # the base has none
@@ -87,12 +92,25 @@ class UserAdmin(LargeTableAdmin):
     search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
-    actions = ["activate", "deactivate", "send_set_password_link", "unlock"]
+    actions = [
+        "deactivate",
+        "restore",
+        "schedule_erasure",
+        "cancel_erasure",
+        "erase",
+        "send_set_password_link",
+        "unlock",
+    ]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
         (_("What they may do"), {"fields": RIGHTS}),
         (_("History"), {"fields": HISTORY}),
     ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        more: Any = (None, {"fields": ["erase_link"]})
+        may_erase = obj is not None and self.has_erase_permission(request, obj)
+        return [*super().get_fieldsets(request, obj), *([more] if may_erase else [])]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> Any:
         return {"groups": Group.objects.filter(name=roles.MEMBER), **super().get_changeform_initial_data(request)}
@@ -100,19 +118,14 @@ class UserAdmin(LargeTableAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         """Only a superuser hands out rights, and nobody changes their own."""
         if obj == request.user or not request.user.is_superuser:
-            return [*self.readonly_fields, *RIGHTS]
-        return list(self.readonly_fields)
+            return [*self.readonly_fields, "erase_link", *RIGHTS]
+        return [*self.readonly_fields, "erase_link"]
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         allowed = super().has_change_permission(request, obj)
+        if obj is not None and obj.state == UserState.ERASED:
+            return False
         return allowed and (obj is None or roles.may_edit(acting_user(request), obj))
-
-    def has_rights_permission(self, request: HttpRequest) -> bool:
-        """For the actions that do what `RIGHTS` do in the form."""
-        return bool(request.user.is_superuser)
-
-    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return False  # people are shut out, not deleted: others' records point to them
 
     @admin.display(boolean=True, description=_("verified"))
     def verified(self, user: User) -> bool:
@@ -142,29 +155,22 @@ class UserAdmin(LargeTableAdmin):
     ) -> HttpResponse:
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
-        except AccountError:
-            # Somebody took the name between our check and our write. The second time the form's own check
-            # sees them, and explains beside the field with everything typed still there.
+        except AccountError as refusal:
+            # Somebody took the name between our check and our write: the second time the form's own check sees them,
+            # and explains beside the field. What no field is about stands above all; everything typed is still there.
+            request.refusal = refusal  # type: ignore[attr-defined]
             return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)  # made anew for each request
+        form.refusal = getattr(request, "refusal", None)
+        return form
 
     def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
         if change:
             services.save_user(obj, changed=form.changed_data, acting_user=acting_user(request))
         else:
             services.add_user(obj, acting_user=acting_user(request))
-
-    @admin.action(description=_("Let the selected users in"), permissions=["rights"])
-    def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        self._set_active(request, queryset, active=True)
-
-    @admin.action(description=_("Shut the selected users out"), permissions=["rights"])
-    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        self._set_active(request, queryset, active=False)
-
-    def _set_active(self, request: HttpRequest, queryset: QuerySet[User], *, active: bool) -> None:
-        count = services.set_active(queryset, active, acting_user=acting_user(request))
-        text = ngettext("%(count)d user changed.", "%(count)d users changed.", count)
-        self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
     @admin.action(description=_("Send a link to choose a new password"), permissions=["change"])
     def send_set_password_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
-from accounts.models import FormerPassword, Invitation, Redemption, ReservedUsername, User
+from accounts.models import ErasedName, FormerPassword, Invitation, Redemption, ReservedUsername, User
 from auditlog import describing
 from auditlog.models import Record
 
@@ -24,6 +24,7 @@ def register_models() -> None:
             "username_source",
             "username_canonical",
             "username_skeleton",
+            "username_digests",
             "email_source",
             "email_canonical",
             "signup_key",
@@ -51,6 +52,7 @@ def register_models() -> None:
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
     )
+    auditlog.register(ErasedName, clear=["digest", "hash_key"])
     describing.name_actions(
         {
             "locked_out": _("failed so often that sign-in is locked"),

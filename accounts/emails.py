@@ -32,6 +32,10 @@ def _doors(user: User) -> dict[str, Any]:
     }
 
 
+def _erasure(user: User) -> dict[str, Any]:
+    return {"url": links.cancel_erasure_url(user)}
+
+
 # name of the mail -> what its templates need besides the user and the site's address
 MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "verify_email": _verify_email,
@@ -39,7 +43,10 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "password_reset": _set_password,
     "password_changed": _doors,
     "set_password": _set_password,
+    "erasure_scheduled": _erasure,
+    "erasure_cancelled": _doors,
 }
+_WAYS_IN = {"verify_email", "address_known", "password_reset", "set_password"}
 
 
 def send(mail: str, user: User) -> bool:
@@ -49,6 +56,10 @@ def send(mail: str, user: User) -> bool:
     """
     if mail == "address_known" and user.email_verified_at is None:
         mail = "verify_email"  # "simply sign in" would be a dead end
+    if user.erase_at is not None and mail in _WAYS_IN:
+        mail = "erasure_scheduled"  # all other doors are shut, and this mail says why
+    if mail == "erasure_scheduled" and user.erase_at is None:
+        return False  # cancelled meanwhile
     if mail == "verify_email" and user.email_verified_at is not None:
         return False
     _send(mail, user.email, {"user": user, **MAILS[mail](user)})

@@ -16,6 +16,13 @@ MESSAGES = {
     "username_retired": _("This username was given up recently and is not free yet."),
     "email_taken": _("This e-mail address already belongs to an account."),
     "link_invalid": _("This link is not valid any more. Please ask for a new one."),
+    "last_superuser": _(
+        "This is the last superuser who can sign in. Make somebody else a superuser first, or nobody could look after "
+        "this site."
+    ),
+    "own_account": _("This is your own account. Please ask another administrator."),
+    "account_erased": _("This person was erased, and that is for good."),
+    "not_scheduled": _("No erasure of this account is planned."),
     "signup_closed": _("Sign-up is not open to everybody at the moment."),
     "invitation_invalid": _("This invitation is not valid."),
     "invitation_used": _("This invitation has been used."),

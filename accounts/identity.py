@@ -7,8 +7,10 @@ so that every writer is covered; `validate_username` and `validate_email_address
 
 from __future__ import annotations
 
+import hmac
 import re
 import unicodedata
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -49,6 +51,34 @@ def username_skeleton(username: str) -> str:
         look = "".join(_prototype(character) for character in decomposed).casefold()
     # A second dot on i and j is not seen (UTS 39, section 5.4).
     return unicodedata.normalize("NFD", _SECOND_DOT.sub("", look))
+
+
+@dataclass(frozen=True)
+class NameKey:
+    """A key of `name_digests`. `id` says which one it is and nothing else about it."""
+
+    secret: bytes
+
+    @property
+    def id(self) -> str:
+        return hmac.digest(self.secret, b"accounts name id", "sha256")[:4].hex()
+
+    def digest(self, canonical: str) -> str:
+        return hmac.digest(self.secret, b"accounts name " + canonical.encode("utf-8", "replace"), "sha256")[:16].hex()
+
+
+def name_keys() -> list[NameKey]:
+    """Return the key of new digests, then the former ones under which names are still reserved."""
+    own = [settings.NAME_HASH_KEY, *settings.NAME_HASH_KEY_FALLBACKS]
+    # Derived ones stay good when a site gives itself a key of its own later.
+    derived = [f"accounts name {key}" for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    return [NameKey(word.encode()) for word in (*own, *derived) if word]
+
+
+def name_digests(username: str) -> str:
+    """Return by what an erased person's name is known again, without saying which it was: one word a known key."""
+    canonical = canonical_username(username)
+    return " ".join(key.digest(canonical) for key in name_keys())
 
 
 def canonical_email(email: str) -> str:

@@ -25,7 +25,7 @@ from django.utils import timezone
 import auditlog
 from accounts import identity, jobs, links, roles
 from accounts.errors import AccountError
-from accounts.models import Invitation, Redemption, User
+from accounts.models import Invitation, Redemption, User, UserState
 from config.database.locks import hold_until_commit
 
 log = structlog.get_logger("accounts.invitations")
@@ -321,7 +321,7 @@ def has_authority(invitation: Invitation) -> bool:
     inviter = invitation.invited_by
     return (
         inviter is not None
-        and inviter.deleted_at is None
+        and inviter.state == UserState.ACTIVE
         and inviter.has_perm("accounts.add_invitation")
         and roles.may_grant(inviter, invitation.roles.all())
     )

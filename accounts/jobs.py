@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 from django_tasks import task
+from django_tasks.base import Task, TaskResultStatus
+from django_tasks_db.models import DBTaskResult
 
 from accounts import emails, identity
 from accounts.models import Invitation, RequestedMail, User
 from config.database.locks import hold_until_commit
+from config.schedule import SLOW_QUEUE
 
 log = structlog.get_logger("accounts.jobs")
 
@@ -28,7 +32,7 @@ REQUESTED_MAILS_FOR = timedelta(minutes=30)
 
 @task()
 def send_mail_to_user(mail: str, user_id: str) -> None:
-    """Send the mail named `mail` (see `emails.MAILS`) unless the account is gone by now."""
+    """Send the mail named `mail` (see `emails.MAILS`) unless the account is erased by now."""
     user = User.objects.filter(pk=user_id, deleted_at=None).first()
     if user is not None:
         emails.send(mail, user)
@@ -66,6 +70,20 @@ def send_mail_to_address(mail: str, email: str) -> None:
     if user is None:
         return
     _mail_within_limits(mail, user.email_canonical, partial(emails.send, mail, user), user=str(user.pk))
+
+
+@task(queue_name=SLOW_QUEUE)
+def erase_due_accounts() -> None:
+    """Erase whoever is to be erased by now. Names nobody: a job's row outlives the person by two weeks."""
+    from accounts import life_cycle  # which enqueues the jobs above
+
+    life_cycle.erase_due()
+
+
+def is_waiting(job: Task[..., Any]) -> bool:
+    """Whether a job of this kind waits for a worker, perhaps for another try."""
+    ready = DBTaskResult.objects.filter(status=TaskResultStatus.READY)
+    return ready.filter(task_path=job.module_path).exists()
 
 
 def _mail_within_limits(mail: str, email_canonical: str, send: Callable[[], bool], **about: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -16,6 +17,7 @@ from django.utils.http import urlsafe_base64_encode
 from accounts.models import Invitation, User
 
 _VERIFY_SALT = "accounts.verify-email"
+_CANCEL_SALT = "accounts.cancel-erasure"
 _INVITATION_SALT = "accounts.invitation"
 
 
@@ -42,6 +44,26 @@ def read_verification_token(token: str) -> tuple[str, str] | None:
     except (signing.BadSignature, ValueError, TypeError):
         return None
     return user_id, email_canonical
+
+
+def cancel_erasure_url(user: User) -> str:
+    """Return the link that keeps the account of `user`, who is to be erased; another time of erasure ends it."""
+    assert user.erase_at is not None, "who is not to be erased has nothing to cancel"  # noqa: S101
+    return absolute(reverse("cancel_erasure_link", args=[cancel_erasure_token(user)]))
+
+
+def cancel_erasure_token(user: User) -> str:
+    planned = user.erase_at.isoformat() if user.erase_at else ""
+    return signing.dumps([str(user.pk), planned], salt=_CANCEL_SALT)
+
+
+def read_cancel_erasure_token(token: str) -> tuple[str, datetime] | None:
+    """Return (user id, time of the erasure) of a token that we signed, else None. It is good until that time."""
+    try:
+        user_id, planned = signing.loads(token, salt=_CANCEL_SALT)
+        return user_id, datetime.fromisoformat(planned)
+    except (signing.BadSignature, ValueError, TypeError):
+        return None
 
 
 def set_password_url(user: User) -> str:

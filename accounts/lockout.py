@@ -51,7 +51,12 @@ def account_of(name: str) -> str:
 
 
 def _account_of(user: User | None, name: str) -> str:
-    return str(user.pk) if user else f"{_NAME}{counted_name(name)}"
+    return str(user.pk) if user else name_of_nobody(name)
+
+
+def name_of_nobody(name: str) -> str:
+    """Return what tries with this name count for when no user has it."""
+    return f"{_NAME}{counted_name(name)}"
 
 
 def recorded_name(account: str) -> str:

@@ -64,6 +64,15 @@ class UserManager(BaseUserManager["User"]):
         return self.filter(username_canonical=identity.canonical_username(name)).first()
 
 
+class UserState(models.TextChoices):
+    """Where an account is in its life; `life_cycle` has what leads from one to the other."""
+
+    ACTIVE = "active", _("active")
+    DEACTIVATED = "deactivated", _("deactivated")
+    SCHEDULED = "scheduled", _("to be erased")
+    ERASED = "erased", _("erased")
+
+
 class User(AbstractBaseUser, PermissionsMixin):
     """A person who may be let in.
 
@@ -78,6 +87,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     username_source = DerivedTextField(source="username", derive=unchanged)
     username_canonical = DerivedTextField(source="username", derive=identity.canonical_username)
     username_skeleton = DerivedTextField(source="username", derive=identity.username_skeleton)
+    # NULL in rows of before there was the column; they are not looked at again until they are renamed.
+    username_digests = DerivedTextField(source="username", derive=identity.name_digests, null=True)
     look_alike_approved = models.BooleanField(
         _("look-alike approved"),
         default=False,
@@ -106,7 +117,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     signup_key = models.UUIDField(null=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("updated"), default=timezone.now, editable=False)
-    deleted_at = models.DateTimeField(_("deleted"), null=True, editable=False)
+    erase_at = models.DateTimeField(_("to be erased at"), null=True, editable=False)
+    # Erased: the row is a tombstone, to which others' records point (see `life_cycle`).
+    deleted_at = models.DateTimeField(_("erased"), null=True, editable=False)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
 
     objects = UserManager()
@@ -146,13 +159,18 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index(fields=["created_at"], name="accounts_user_created"),
             models.Index(fields=["updated_at"], name="accounts_user_updated"),
             # The few that the admin's filters look for among millions.
-            models.Index(fields=["id"], name="accounts_user_inactive", condition=Q(is_active=False)),
+            models.Index(
+                fields=["id"], name="accounts_user_deactivated", condition=Q(is_active=False, deleted_at=None)
+            ),
+            models.Index(fields=["erase_at"], name="accounts_user_erase_at", condition=Q(erase_at__isnull=False)),
+            models.Index(fields=["id"], name="accounts_user_erased", condition=Q(deleted_at__isnull=False)),
             models.Index(fields=["id"], name="accounts_user_staff", condition=Q(is_staff=True)),
             models.Index(fields=["id"], name="accounts_user_superuser", condition=Q(is_superuser=True)),
         ]
+        permissions = [("erase_user", "Can erase users")]
 
     def __str__(self) -> str:
-        return self.username
+        return self.username if self.deleted_at is None else gettext("erased person")
 
     def __repr__(self) -> str:
         return f"<User {self.pk} {self.username!r}>"
@@ -164,8 +182,16 @@ class User(AbstractBaseUser, PermissionsMixin):
         return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
 
     @property
+    def state(self) -> UserState:
+        if self.deleted_at is not None:
+            return UserState.ERASED
+        if self.erase_at is not None:
+            return UserState.SCHEDULED
+        return UserState.ACTIVE if self.is_active else UserState.DEACTIVATED
+
+    @property
     def may_sign_in(self) -> bool:
-        return self.is_active and self.deleted_at is None and self.email_verified_at is not None
+        return self.state == UserState.ACTIVE and self.email_verified_at is not None
 
     def clean(self) -> None:
         # AbstractBaseUser.clean would put the NFKC form in place of what the person typed.
@@ -183,10 +209,10 @@ class User(AbstractBaseUser, PermissionsMixin):
             super().save(*args, **kwargs)
 
     def get_full_name(self) -> str:
-        return self.full_name or self.username
+        return self.full_name or str(self)
 
     def get_short_name(self) -> str:
-        return self.username
+        return str(self)
 
     def set_password(self, raw_password: str | None) -> None:
         """Apply the policy, then hash; None makes a password that nobody can sign in with.
@@ -458,6 +484,26 @@ class ReservedUsername(models.Model):
 
     def __str__(self) -> str:
         return self.username_canonical
+
+
+class ErasedName(models.Model):
+    """A name that nobody ever gets again: its bearer was erased, and nobody shall be taken for them.
+
+    Not the name itself, but its digest with a key that the database does not have (see `identity.name_digests`).
+    A trigger on the user table refuses whoever has one of these among the own `username_digests`.
+    """
+
+    digest = models.TextField(primary_key=True)
+    hash_key = models.TextField(help_text=_("Which key made it, by its id."))
+    erased_at = models.DateTimeField(_("erased"), db_default=Now())
+
+    class Meta:
+        verbose_name = _("name of an erased person")
+        verbose_name_plural = _("names of erased people")
+        indexes = [models.Index(fields=["hash_key"], name="accounts_erasedname_key")]
+
+    def __str__(self) -> str:
+        return self.digest
 
 
 class LoginAttempt(models.Model):

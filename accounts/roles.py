@@ -43,7 +43,7 @@ ROLES = {
         | _AUDIT
         | _HEALTH
         | _OPERATE
-        | {"accounts.add_user", "accounts.view_reservedusername", "auditlog.restore_record"},
+        | {"accounts.add_user", "accounts.erase_user", "accounts.view_reservedusername", "auditlog.restore_record"},
         staff=True,
     ),
     "Support": Role(permissions=_HELP | _HEALTH, staff=True),

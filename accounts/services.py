@@ -8,8 +8,7 @@ change by itself; what is said here is why (`reason`), and what changes no row o
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -17,31 +16,20 @@ from functools import partial
 
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
-from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import breaches, identity, invitations, jobs, links, lockout, roles
+from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles
 from accounts.errors import AccountError
-from accounts.models import LoginAttempt, ReservedUsername, User
+from accounts.models import ErasedName, LoginAttempt, ReservedUsername, User
+from accounts.refusals import refusals
 from config.database import retry
 
 _ENOUGH = 100  # rows that look like one name; more tell nothing new
 _SIGNUP_KEYS = uuid.UUID("01a1fe20-0000-7000-8000-000000000000")  # any constant of our own
-
-# constraint of the database -> (code, field) of the refusal
-_REFUSALS = {
-    "accounts_user_username": ("username_taken", "username"),
-    "accounts_user_look_alike": ("username_look_alike", "username"),
-    "accounts_user_reserved_username": ("username_retired", "username"),
-    "accounts_user_email": ("email_taken", "email"),
-    # Only the same form can meet its own key, so its caller looks the key up before it explains.
-    "accounts_user_signup_key": ("username_taken", "username"),
-    # Only the same attempt can meet its own id: it was committed, and the connection lost before it was told.
-    "accounts_user_pkey": ("username_taken", "username"),
-}
 
 
 class SignUpOutcome(Enum):
@@ -202,6 +190,9 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
     if not columns:
         return
     stored = User.objects.get(pk=user.pk)
+    if stored.deleted_at is not None:
+        raise AccountError("account_erased")
+    wanted_active = user.is_active
     moved = identity.canonical_email(user.email) != stored.email_canonical
     if moved:
         user.email_verified_at = None
@@ -214,24 +205,11 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
                 [f"{settings.NAME_RESERVED_DAYS} days"],
             )
         # Only what was edited: a password changed or a login counted meanwhile must not be undone.
-        user.save(update_fields=columns)
+        user.save(update_fields=columns - {"is_active"})
+        if "is_active" in columns:
+            (life_cycle.restore if wanted_active else life_cycle.deactivate)(user, acting_user=acting_user)
         if moved:
             jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the refusal of a constraint into AccountError, by the constraint's name.
-
-    Stands outside the transaction or savepoint that it explains, which is rolled back by then.
-    """
-    try:
-        yield
-    except IntegrityError as error:
-        constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
-        if constraint not in _REFUSALS:
-            raise
-        raise AccountError(*_REFUSALS[constraint]) from error
 
 
 def username_refusal(user: User) -> AccountError | None:
@@ -248,7 +226,10 @@ def username_refusal(user: User) -> AccountError | None:
         reserved = reserved.filter(same_name | same_look & Q(holder=None))
     else:
         twins, reserved = twins.filter(same_name), reserved.filter(same_name)
-    taken = set(twins.values_list("username_canonical", flat=True)[:_ENOUGH])
+    erased = ErasedName.objects.filter(digest__in=identity.name_digests(user.username).split())
+    # In one statement, for each costs a signup a round trip.
+    names = twins.values_list("username_canonical", flat=True)[:_ENOUGH].union(erased.values_list(Value(canonical)))
+    taken = set(names)
     kept = list(reserved.values_list("username_canonical", "holder")[:_ENOUGH])
     holders = [holder for name, holder in kept if name == canonical]
     if canonical in taken or None in holders:
@@ -340,20 +321,9 @@ def update_profile(user: User) -> None:
     user.save(update_fields=["full_name", "bio", "avatar_url"])
 
 
-def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int:
-    """Let accounts in or shut them out; returns how many changed. Nobody shuts out themselves.
-
-    Sessions of an inactive account end with its next request: the backend refuses to load it.
-    """
-    with transaction.atomic():
-        changing = list(users.filter(is_active=not active).exclude(pk=acting_user.pk).select_for_update())
-        User.objects.filter(pk__in=[user.pk for user in changing]).update(is_active=active)
-    return len(changing)
-
-
 def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
     """Mail each active user a one-use link to choose a new password; returns how many."""
-    active = list(users.filter(is_active=True, deleted_at=None))
+    active = list(users.filter(is_active=True, erase_at=None, deleted_at=None))
     with transaction.atomic():
         for user in active:
             # "An account was made for you" is for those who have never had a password.

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import invitation_views, password_views, views
+from accounts import invitation_views, life_cycle_views, password_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -38,5 +38,8 @@ urlpatterns = [
     path("password/meter/", password_views.password_meter, name="password_meter"),
     path("password/suggestion/", password_views.password_suggestion, name="password_suggestion"),
     path("profile/", views.profile, name="profile"),
+    path("delete/", life_cycle_views.delete_account, name="delete_account"),
+    path("delete/cancel/", life_cycle_views.cancel_erasure, name="cancel_erasure"),
+    path("delete/cancel/<str:token>/", life_cycle_views.cancel_erasure_link, name="cancel_erasure_link"),
     path("activity/", views.own_activity, name="activity"),
 ]

@@ -57,7 +57,7 @@ class RecordAdmin(admin.ModelAdmin[Any]):
             raise PermissionDenied
         form = FilterForm(request.GET)
         page = reading.page_at(form.query(), request.GET) if form.is_valid() else reading.Page([])
-        events.record("read", "auditlog.record", label="list", new={"page": "list", **form.given})
+        events.record("read", "auditlog.record", label="list", new={"page": "list", **form.asked})
         return self._page(
             request,
             "auditlog/record_list.html",
@@ -81,7 +81,7 @@ class RecordAdmin(admin.ModelAdmin[Any]):
         if not form.is_valid() or kind not in exporting.FORMATS:
             messages.error(request, _("That filter could not be understood, so nothing was exported."))
             return HttpResponseRedirect(reverse("admin:auditlog_record_changelist"))
-        return exporting.response(form.query(), kind, asked=form.given)
+        return exporting.response(form.query(), kind, asked=form.asked)
 
     # One record
 

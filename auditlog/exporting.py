@@ -140,7 +140,7 @@ def save(asked: Mapping[str, str], kind: str, output: str, *, progress: Callable
     if not form.is_valid():
         raise ValidationError([f"--{name}: {' '.join(map(str, found))}" for name, found in form.errors.items()])
     with _opened(output) as file:
-        for number, line in enumerate(lines(form.query(), kind, asked=form.given), start=1):
+        for number, line in enumerate(lines(form.query(), kind, asked=form.asked), start=1):
             file.write(line)
             if number % BATCH == 0:
                 progress(number)

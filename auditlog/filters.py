@@ -79,8 +79,14 @@ class FilterForm(forms.Form):
 
     @property
     def given(self) -> dict[str, str]:
-        """The filters in use as they were typed, for links and for the record of who read what."""
+        """The filters in use as they were typed, for links."""
         return {name: str(self.data[name]) for name in self.fields if self.data.get(name)}
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """The same for the record of who read what: people by their ids, because names may have to be forgotten."""
+        by_name = {name: reading.id_of_user(self.given[name]) for name in ("q", "actor") if name in self.given}
+        return {**self.given, **{name: found for name, found in by_name.items() if found}}
 
     def query(self) -> Query:
         """The question that a valid form asks."""

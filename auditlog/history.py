@@ -55,7 +55,8 @@ def history_page(
     if form.is_bound and form.is_valid():
         state = describe_state(resource, reading.state_at(resource, object_id, form.cleaned_data["at"]))
     asked = {"page": "history", "resource": resource, "object": object_id}
-    events.record("read", "auditlog.record", label=name, new=asked | ({"at": request.GET["at"]} if state else {}))
+    # By its id alone: the name may have to be forgotten, and this record is about no object whose names are.
+    events.record("read", "auditlog.record", label="history", new=asked | ({"at": request.GET["at"]} if state else {}))
     context = {
         **model_admin.admin_site.each_context(request),
         "title": _("History of %(name)s") % {"name": visible(name, 120)},

@@ -8,6 +8,8 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 import auditlog
+from accounts import life_cycle
+from accounts.models import User
 from auditlog import Actor, describing
 from config import retention
 from healthcheck import operations
@@ -27,6 +29,7 @@ def join() -> None:
     )
     operation_asked.connect(_record_asked, dispatch_uid="config.operation_asked")
     operation_ended.connect(_record_ended, dispatch_uid="config.operation_ended")
+    life_cycle.on_erasure(_forget_who_asked)
     describing.name_actions(
         {"ask_operation": _("asked for an operation"), "end_operation": _("had an operation carried out")}
     )
@@ -54,6 +57,12 @@ def _record_ended(sender: type[Run], run: Run, **kwargs: Any) -> None:
         auditlog.record(
             "end_operation", run, label=run.operation, new=facts, clear=retention.rules()
         )  # `sessions` is no secret
+
+
+def _forget_who_asked(person: User) -> list[Run]:
+    """The trail calls an operation by its own name, so of that nothing has to go."""
+    Run.objects.filter(asked_by_kind="user", asked_by_id=str(person.pk)).update(asked_by_label="")
+    return []
 
 
 def _who_asked(run: Run) -> Actor:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import structlog
 from django.db import InterfaceError, OperationalError
 
+SLOW_QUEUE = "slow"  # of jobs that may take minutes; the others do not wait for them
 log = structlog.get_logger("gatehouse.worker")
 Work = TypeVar("Work", bound=Callable[[], object])
 _work: dict[Callable[[], object], None] = {}  # sets that keep the order

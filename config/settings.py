@@ -229,6 +229,12 @@ RESERVED_USERNAMES = env.words(
     "noreply,no-reply,gatehouse,anonymous,null,none,undefined,me,self,staff,moderator,official",
 )
 NAME_RESERVED_DAYS = env.integer("NAME_RESERVED_DAYS", 90, low=0, high=36500)
+# Under which the names of erased people stay reserved. Former keys must be kept as long as such names.
+NAME_HASH_KEY = env.text("NAME_HASH_KEY")
+NAME_HASH_KEY_FALLBACKS = env.words("NAME_HASH_KEY_FALLBACKS")
+env.require_random("NAME_HASH_KEY", [NAME_HASH_KEY] if NAME_HASH_KEY else [])
+env.require_random("NAME_HASH_KEY_FALLBACKS", NAME_HASH_KEY_FALLBACKS)
+ACCOUNT_DELETION_GRACE_DAYS = env.integer("ACCOUNT_DELETION_GRACE_DAYS", 14, low=0, high=365)
 EMAIL_VERIFICATION_HOURS = env.integer("EMAIL_VERIFICATION_HOURS", 72, low=1, high=720)
 UNCONFIRMED_ACCOUNT_DAYS = env.integer("UNCONFIRMED_ACCOUNT_DAYS", 0, low=0, high=36500)
 if 0 < UNCONFIRMED_ACCOUNT_DAYS * 24 < EMAIL_VERIFICATION_HOURS:

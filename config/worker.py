@@ -42,6 +42,7 @@ FIRST_DELAY = 10.0  # seconds
 LONGEST_DELAY = 3 * 3600.0  # seconds
 ABANDONED_AFTER = timedelta(minutes=10)  # far longer than any job runs
 EVERY_MINUTE = 60.0  # seconds
+SLOW_QUEUES = [operations.QUEUE, schedule.SLOW_QUEUE]
 DATABASE_DELAY = 2.0  # seconds between looks at a database that is away
 
 
@@ -121,7 +122,7 @@ class Worker(Lane):
     """
 
     def __init__(self, *, interval: float = 1.0, once: bool = False) -> None:
-        super().__init__(interval=interval, once=once, queues=["*"], but_not=[] if once else [operations.QUEUE])
+        super().__init__(interval=interval, once=once, queues=["*"], but_not=[] if once else SLOW_QUEUES)
         self._kept_schedule = float("-inf")
         self._took_turn = float("-inf")
         self._began = False
@@ -129,7 +130,7 @@ class Worker(Lane):
     def run(self) -> None:
         if not self.once:
             # An operation may take an hour, in which mails must not wait. It ends with the process, and is told so.
-            aside = Lane(interval=max(self.interval, 1.0), once=False, queues=[operations.QUEUE], but_not=[])
+            aside = Lane(interval=max(self.interval, 1.0), once=False, queues=SLOW_QUEUES, but_not=[])
             threading.Thread(target=self._run_aside, args=[aside], name="operations", daemon=True).start()
         super().run()
 

@@ -29,6 +29,8 @@ MAILS = {
     "password_reset": ("Choose a new password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
     "password_changed": ("Your password was changed", r"/accounts/password/reset/"),
     "set_password": ("Your new account: choose a password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
+    "erasure_scheduled": ("Your account will be erased", r"/accounts/delete/cancel/[\w:-]{40,}/"),
+    "erasure_cancelled": ("Your account stays", r"/accounts/password/reset/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
 
@@ -39,6 +41,8 @@ def newcomer(db: None) -> User:
 
 
 def sent(name: str, user: User) -> Any:
+    if name == "erasure_scheduled":
+        User.objects.filter(pk=user.pk).update(erase_at=datetime(2041, 5, 6, 7, 8, tzinfo=UTC))
     jobs.send_mail_to_user.call(name, str(user.pk))
     (message,) = mail.outbox
     mail.outbox.clear()

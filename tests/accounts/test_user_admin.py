@@ -130,16 +130,21 @@ def test_search_by_a_whole_id(admins_browser: Client, owner: User, colleague: Us
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        ("?is_active__exact=0", ["shut-out"]),
+        ("?state=deactivated", ["shut-out"]),
+        ("?state=scheduled", ["leaving"]),
+        ("?state=erased", ["gone"]),
         ("?is_staff__exact=1", ["keeper"]),
         ("?is_superuser__exact=1", ["keeper"]),
-        ("?is_superuser__exact=0&is_active__exact=1", ["owner"]),
-        ("?created_at__gte=2000-01-01T00:00:00Z", ["keeper", "owner", "shut-out"]),
+        ("?is_superuser__exact=0&state=active", ["owner"]),
+        ("?state=nonsense", ["gone", "keeper", "leaving", "owner", "shut-out"]),
+        ("?created_at__gte=2000-01-01T00:00:00Z", ["gone", "keeper", "leaving", "owner", "shut-out"]),
         ("?created_at__lt=2000-01-01T00:00:00Z", []),
     ],
 )
 def test_filters(admins_browser: Client, owner: User, query: str, found: list[str]) -> None:
     UserFactory.create(username="shut-out", is_active=False)
+    UserFactory.create(username="leaving", erase_at=timezone.now())
+    UserFactory.create(username="gone", deleted_at=timezone.now(), is_active=False)
     assert sorted(listed(admins_browser, query)) == found
 
 
@@ -378,7 +383,7 @@ def test_nobody_changes_the_own_rights(admins_browser: Client, administrator: Us
 def test_users_are_shut_out_and_let_in_again(admins_browser: Client, owner: User, colleague: User) -> None:
     assert "2 users changed." in text_of(run_action(admins_browser, "deactivate", owner, colleague))
     assert not User.objects.filter(is_active=True, is_superuser=False).exists()
-    assert "1 user changed." in text_of(run_action(admins_browser, "activate", owner))
+    assert "1 user changed." in text_of(run_action(admins_browser, "restore", owner))
     assert list(User.objects.filter(is_active=False)) == [colleague]
 
 
@@ -390,7 +395,7 @@ def test_nobody_shuts_out_themselves(admins_browser: Client, administrator: User
 def test_other_staff_neither_shut_out_nor_let_in(supporter: Client, administrator: User, owner: User) -> None:
     banned = UserFactory.create(is_active=False)
     run_action(supporter, "deactivate", administrator, owner)
-    run_action(supporter, "activate", banned)
+    run_action(supporter, "restore", banned)
     assert list(User.objects.filter(is_active=False)) == [banned]
 
 
@@ -462,9 +467,7 @@ def calm_browser(transactional_db: None) -> Client:
 
 
 def run_nothing(browser: Client, query: str) -> Any:
-    return browser.post(
-        f"{LIST}?{query}", {"action": "activate", "_selected_action": [str(uuid.uuid4())], "index": "0"}
-    )
+    return browser.post(f"{LIST}?{query}", {"action": "restore", "_selected_action": [str(uuid.uuid4())], "index": "0"})
 
 
 def test_no_query_string_is_a_server_error(calm_browser: Client) -> None:
@@ -559,7 +562,7 @@ def test_no_object_id_or_form_is_a_server_error(calm_browser: Client, owner: Use
             for method in ("get", "post"):
                 response = getattr(calm_browser, method)(f"{LIST}{each}/{page}/")
                 statuses[f"{method} {each[:20]} {page}"] = response.status_code
-    for action in ("", "nonsense", "activate", "deactivate", "send_set_password_link", "delete_selected"):
+    for action in ("", "nonsense", "restore", "deactivate", "send_set_password_link", "delete_selected"):
         for selected in (["nonsense"], ["\0"], [""], [str(owner.pk)] * 2000, []):
             form = {"action": action, "_selected_action": selected, "index": "x"}
             statuses[f"{action} {selected[:1]}"] = calm_browser.post(LIST, form).status_code

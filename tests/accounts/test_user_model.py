@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django.utils import timezone
 
-from accounts import services
+from accounts import identity, services
 from accounts.errors import AccountError
 from accounts.models import ReservedUsername, User, new_id
 from tests.accounts.conftest import sign_in
@@ -367,7 +367,11 @@ def rename_by_update_fields(user: User) -> None:
 
 def rename_by_update(user: User) -> None:
     User.objects.filter(pk=user.pk).update(
-        username="renamed", username_source="renamed", username_canonical="renamed", username_skeleton="renarned"
+        username="renamed",
+        username_source="renamed",
+        username_canonical="renamed",
+        username_skeleton="renarned",
+        username_digests=identity.name_digests("renamed"),
     )
 
 
@@ -375,8 +379,8 @@ def rename_by_raw_sql(user: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE accounts_user SET username = 'renamed', username_source = 'renamed',"
-            " username_canonical = 'renamed', username_skeleton = 'renarned' WHERE id = %s",
-            [user.pk],
+            " username_canonical = 'renamed', username_skeleton = 'renarned', username_digests = %s WHERE id = %s",
+            [identity.name_digests("renamed"), user.pk],
         )
 
 

@@ -1,0 +1,131 @@
+"""Where accounts, and Django's own apps, hold something personal, and how it goes when the person is erased.
+
+Everything here runs inside the transaction of `life_cycle.erase`, and finds the same again when it is repeated. What
+other apps hold they take out themselves (`life_cycle.on_erasure`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import SESSION_KEY
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django_tasks_db.models import DBTaskResult
+
+from accounts import identity, links, lockout
+from accounts.models import Invitation, LoginAttempt, Redemption, RequestedMail, ReservedUsername, User
+from auditlog import reading
+
+NOBODY = "erased person"  # in place of names that others' rows hold; as it stands there, in no language
+_READ_AT_ONCE = 500  # records
+
+
+@dataclass(frozen=True)
+class Known:
+    """By what a person was ever known here, as far as the row and the trail tell: names and addresses as typed."""
+
+    user: User
+    usernames: frozenset[str]
+    emails: frozenset[str]
+
+    @classmethod
+    def of(cls, user: User) -> Known:
+        names, emails = {user.username}, {user.email}
+        for record in _history(user):
+            for values in (record.before, record.after):
+                names.add(values.get("username"))
+                emails.add(values.get("email"))
+        return cls(user, frozenset(filter(None, names)), frozenset(filter(None, emails)))
+
+    @property
+    def canonical_emails(self) -> set[str]:
+        return {identity.canonical_email(email) for email in self.emails}
+
+    @property
+    def accounts(self) -> set[str]:
+        """What tries to sign in counted for, before the name or address was theirs and after."""
+        names = {lockout.name_of_nobody(name) for name in (*self.usernames, *self.emails)}
+        return {str(self.user.pk), *names}
+
+    @property
+    def labels(self) -> set[str]:
+        """What records are called that are about this person and about no object.
+
+        Not the bare username: somebody could take that of a group or page, and erase what others' records are called.
+        """
+        fingerprints = {lockout.recorded_name(account) for account in self.accounts if lockout.is_nobodys(account)}
+        return {*self.emails, *self.canonical_emails, *fingerprints}
+
+
+def _history(user: User) -> Iterator[Any]:
+    query = reading.of_object(User._meta.label_lower, str(user.pk))
+    for records in reading.batches(query, _READ_AT_ONCE):
+        yield from records
+
+
+def forget(known: Known) -> list[models.Model]:
+    """Take out all that is held here but the user's own row; returns the objects that are about the person."""
+    about: list[models.Model] = [*_forget_invitations(known), *_forget_redemption(known)]
+    about += ReservedUsername.objects.filter(holder=known.user)  # deleted by whoever reserves the names for ever
+    _forget_console([known.user, *about])
+    _forget_jobs(known)
+    LoginAttempt.objects.filter(account__in=known.accounts).delete()
+    RequestedMail.objects.filter(email_canonical__in=known.canonical_emails).delete()
+    return about
+
+
+def _forget_invitations(known: Known) -> list[Invitation]:
+    """Those to the person lose address and note and open nothing any more, those by the person name and note."""
+    to_them = list(Invitation.objects.filter(email_canonical__in=known.canonical_emails))
+    by_them = list(Invitation.objects.filter(invited_by=known.user))
+    received = Invitation.objects.filter(pk__in=[invitation.pk for invitation in to_them])
+    received.filter(revoked_at=None, uses__lt=F("max_uses")).update(revoked_at=Now())  # or it would be for anybody
+    received.update(email="", email_canonical="", note="")
+    Invitation.objects.filter(pk__in=[invitation.pk for invitation in by_them]).update(invited_by_name=NOBODY, note="")
+    return [*to_them, *by_them]
+
+
+def _forget_redemption(known: Known) -> list[Redemption]:
+    found = list(Redemption.objects.filter(user=known.user))
+    Redemption.objects.filter(user=known.user).update(username=NOBODY)
+    return found
+
+
+def _forget_console(things: list[models.Model]) -> None:
+    """What the console's own log calls the person, and objects that bear their name or address."""
+    for kind, several in groupby(things, type):
+        entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(kind))
+        ids = [str(thing.pk) for thing in several]
+        entries.filter(object_id__in=ids).update(object_repr=NOBODY, change_message="")
+
+
+def _forget_jobs(known: Known) -> None:
+    """Addresses in what jobs were asked with, and in what they failed with. A waiting mail then goes to nobody."""
+    asked = DBTaskResult.objects.filter(task_path="accounts.jobs.send_mail_to_address")
+    for pk, arguments in asked.values_list("pk", "args_kwargs").iterator():
+        mail, email = arguments["args"]
+        if identity.canonical_email(email) in known.canonical_emails:
+            DBTaskResult.objects.filter(pk=pk).update(args_kwargs={"args": [mail, ""], "kwargs": {}}, traceback="")
+    words = Q()
+    for email in {*known.emails, *known.canonical_emails}:
+        words |= Q(traceback__icontains=email)
+    DBTaskResult.objects.filter(words).update(traceback="")
+
+
+def forget_sessions(user: User) -> None:
+    """Delete the sessions of `user`, and those of strangers that hold a link to confirm the user's address."""
+    ended = [session.pk for session in Session.objects.iterator() if _is_about(session.get_decoded(), user)]
+    Session.objects.filter(pk__in=ended).delete()
+
+
+def _is_about(session: dict[str, Any], user: User) -> bool:
+    link = links.read_verification_token(str(session.get("_verify_email_token", "")))
+    return str(user.pk) in (session.get(SESSION_KEY), link[0] if link else None)

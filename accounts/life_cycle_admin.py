@@ -1,0 +1,178 @@
+"""The end of accounts in the admin console: states, actions, and the page that erases one person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from accounts import identity, life_cycle
+from accounts.errors import AccountError
+from accounts.models import User, UserState
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[User]
+else:
+    ModelAdmin = object
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Narrows to one state, in words that the partial indexes understand: few may be so among millions."""
+
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return UserState.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        states: dict[str | None, dict[str, Any]] = {
+            UserState.ACTIVE: {"is_active": True, "erase_at": None, "deleted_at": None},
+            UserState.DEACTIVATED: {"is_active": False, "erase_at": None, "deleted_at": None},
+            UserState.SCHEDULED: {"erase_at__isnull": False},
+            UserState.ERASED: {"deleted_at__isnull": False},
+        }
+        return queryset.filter(**states.get(self.value(), {}))
+
+
+class TypedName(forms.Form):
+    """Asks for the name of whoever is to be erased, so that no stray click erases anybody."""
+
+    username = forms.CharField(
+        label=gettext_lazy("Type the username to confirm"),
+        max_length=identity.LONGEST_USERNAME,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        self.user = user
+        super().__init__(*args, **kwargs)
+
+    def clean_username(self) -> str:
+        typed: str = self.cleaned_data["username"]
+        if typed != self.user.username:
+            raise ValidationError(_("That is not the username of this person."), code="other_name")
+        return typed
+
+
+class LifeCycleAdmin(ModelAdmin):
+    """For the admin of users. Nobody is deleted as Django does it: others' records point to people."""
+
+    def has_rights_permission(self, request: HttpRequest) -> bool:
+        """For the actions that do what the rights in the form do."""
+        return bool(request.user.is_superuser)
+
+    def has_erase_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """The service also asks whether they may edit that person at all."""
+        return request.user.has_perm("accounts.erase_user")
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, user: User) -> str:
+        label = str(user.state.label)
+        if user.erase_at is None:
+            return label
+        return f"{label}: {date_format(user.erase_at, 'j F Y, H:i e')}"
+
+    @admin.display(description=gettext_lazy("erase"), empty_value="")
+    def erase_link(self, user: User) -> str | None:
+        if user.state == UserState.ERASED:
+            return None
+        address = reverse("admin:accounts_user_erase", args=[user.pk])
+        return format_html('<a href="{}">{}</a>', address, _("Erase this person …"))
+
+    # Actions
+
+    @admin.action(description=gettext_lazy("Shut the selected users out"), permissions=["rights"])
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, life_cycle.deactivate)
+
+    @admin.action(description=gettext_lazy("Let the selected users in again"), permissions=["rights"])
+    def restore(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, life_cycle.restore)
+
+    @admin.action(description=gettext_lazy("Plan to erase the selected users"), permissions=["erase"])
+    def schedule_erasure(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        def plan(user: User, *, acting_user: User) -> bool:
+            return bool(life_cycle.schedule_erasure(user, after=life_cycle.grace(), acting_user=acting_user))
+
+        self._each(request, queryset, plan)
+
+    @admin.action(description=gettext_lazy("Cancel the erasure of the selected users"), permissions=["erase"])
+    def cancel_erasure(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        def cancel(user: User, *, acting_user: User) -> bool:
+            life_cycle.cancel_erasure(user, acting_user=acting_user)
+            return True
+
+        self._each(request, queryset, cancel)
+
+    @admin.action(description=gettext_lazy("Erase the selected user now …"), permissions=["erase"])
+    def erase(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        chosen = list(queryset[:2])
+        if len(chosen) == 1:
+            return HttpResponseRedirect(reverse("admin:accounts_user_erase", args=[chosen[0].pk]))
+        self.message_user(request, _("People are erased one at a time. Please select one."), messages.WARNING)
+        return None
+
+    def _each(self, request: HttpRequest, users: QuerySet[User], act: Callable[..., bool]) -> None:
+        changed = 0
+        for user in users:
+            try:
+                changed += act(user, acting_user=cast("User", request.user))
+            except AccountError as refusal:
+                self.message_user(request, f"“{user}”: {refusal.message}", messages.WARNING)
+            except PermissionDenied:
+                self.message_user(request, _("“%(user)s”: you may not edit them.") % {"user": user}, messages.WARNING)
+        text = ngettext("%(count)d user changed.", "%(count)d users changed.", changed)
+        self.message_user(request, text % {"count": changed}, messages.SUCCESS if changed else messages.INFO)
+
+    # Erasing one
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.erase_view)
+        return [path("<path:object_id>/erase/", view, name="accounts_user_erase"), *super().get_urls()]
+
+    def erase_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Say what is erased, ask for the name, and leave it to the worker."""
+        if not self.has_erase_permission(request):
+            raise PermissionDenied
+        user: User | None = self.get_object(request, unquote(object_id))
+        if user is None or user.state == UserState.ERASED:
+            raise Http404
+        form = TypedName(request.POST if request.method == "POST" else None, user=user)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
+        if form.is_bound and form.is_valid():
+            acting_user = cast("User", request.user)
+            try:
+                life_cycle.schedule_erasure(user, after=life_cycle.AT_ONCE, acting_user=acting_user)
+            except AccountError as refusal:
+                form.add_error(None, refusal.as_validation_error())
+                status = HTTPStatus.CONFLICT
+            else:
+                text = _("“%(user)s” is being erased; the worker does it within minutes.")
+                self.message_user(request, text % {"user": user}, messages.SUCCESS)
+                return HttpResponseRedirect(reverse("admin:accounts_user_changelist"))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Erase this person for good"),
+            "subtitle": None,
+            "opts": self.opts,
+            "original": user,
+            "form": form,
+        }
+        return TemplateResponse(request, "accounts/erase_user.html", context, status=status)

@@ -1,0 +1,390 @@
+"""How an account ends: deactivated and back, planned and cancelled, erased; and that a superuser is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
+from django.core.management import call_command
+from django.db import IntegrityError, connection, connections, models, transaction
+from django.test import Client
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
+
+from accounts import identity, jobs, life_cycle, services
+from accounts.errors import AccountError
+from accounts.models import ErasedName, LoginAttempt, ReservedUsername, User, UserState
+from auditlog.models import Record
+from config.worker import Worker
+from tests.accounts.conftest import jobs as waiting_jobs
+from tests.accounts.conftest import run_jobs, sign_in
+from tests.factories import PASSWORD, UserFactory
+from tests.live import at_once
+
+pytestmark = pytest.mark.django_db
+TOMORROW = timedelta(days=1)
+
+
+def fresh(user: User) -> User:
+    return User.objects.get(pk=user.pk)
+
+
+def refusal(act: Callable[[], object]) -> str:
+    with pytest.raises(AccountError) as refused:
+        act()
+    return refused.value.code
+
+
+def reasons(user: User) -> list[str | None]:
+    records = Record.objects.filter(resource="accounts.user", object_id=user.pk, action="update")
+    return list(records.order_by("id").values_list("reason", flat=True))
+
+
+# --- deactivated and back ---------------------------------------------------------------------------
+
+
+def test_a_deactivated_account_is_shut_and_comes_back_as_it_was(
+    owner: User, owners_browser: Client, administrator: User
+) -> None:
+    assert life_cycle.deactivate(owner, acting_user=administrator)
+    assert fresh(owner).state == UserState.DEACTIVATED
+    assert sign_in(Client(), "owner").status_code == 422
+    assert not life_cycle.deactivate(owner, acting_user=administrator)
+    assert life_cycle.restore(owner, acting_user=administrator)
+    assert not life_cycle.restore(owner, acting_user=administrator)
+    assert sign_in(Client(), "owner").status_code == 302
+    assert reasons(owner)[-2:] == ["deactivated", "restored"]
+    # What was signed in before does not come back with the account.
+    assert owners_browser.get("/accounts/profile/").status_code == 302
+
+
+def test_nobody_does_it_to_themselves_nor_to_whom_they_may_not_edit(administrator: User, inviter: User) -> None:
+    UserFactory.create(is_superuser=True)
+    plan = partial(life_cycle.schedule_erasure, after=TOMORROW)
+    for act in (life_cycle.deactivate, life_cycle.restore, plan, life_cycle.erase):
+        assert refusal(partial(act, administrator, acting_user=administrator)) == "own_account"
+        with pytest.raises(PermissionDenied):
+            act(administrator, acting_user=inviter)
+    with pytest.raises(PermissionDenied):
+        life_cycle.cancel_erasure(administrator, acting_user=inviter)
+    assert fresh(administrator).state == UserState.ACTIVE
+
+
+# --- planned and cancelled --------------------------------------------------------------------------
+
+
+def test_a_planned_erasure_shuts_the_account_and_mails_its_owner(owner: User, administrator: User) -> None:
+    planned = life_cycle.schedule_erasure(owner, after=TOMORROW, acting_user=administrator)
+    assert timedelta(hours=23) < planned - timezone.now() <= TOMORROW
+    assert fresh(owner).state == UserState.SCHEDULED
+    assert sign_in(Client(), "owner").status_code == 422
+    (message,) = run_jobs()
+    assert (message.to, message.subject) == (["owner@example.com"], "Your account will be erased")
+    assert f"{planned:%B %Y, %H:%M}" in message.body
+    life_cycle.cancel_erasure(owner, acting_user=administrator)
+    assert sign_in(Client(), "owner").status_code == 302
+    (message,) = run_jobs()
+    assert (message.to, message.subject) == (["owner@example.com"], "Your account stays")
+    assert reasons(owner)[-2:] == ["erasure planned", "erasure cancelled"]
+    assert refusal(partial(life_cycle.cancel_erasure, owner, acting_user=administrator)) == "not_scheduled"
+
+
+def test_only_whose_time_has_come_is_erased_and_by_the_worker(owner: User, colleague: User) -> None:
+    life_cycle.schedule_erasure(owner, after=TOMORROW, acting_user=None)
+    life_cycle.schedule_erasure(colleague, after=TOMORROW, acting_user=None)
+    run_jobs()
+    life_cycle.enqueue_what_is_due()
+    assert waiting_jobs() == []
+    User.objects.filter(pk=owner.pk).update(erase_at=timezone.now() - timedelta(seconds=1))
+    life_cycle.enqueue_what_is_due()
+    life_cycle.enqueue_what_is_due()
+    assert waiting_jobs() == [("erase_due_accounts", [])]
+    run_jobs()
+    assert (fresh(owner).state, fresh(colleague).state) == (UserState.ERASED, UserState.SCHEDULED)
+
+
+def test_without_a_grace_a_job_erases_at_once(owner: User, settings: Any) -> None:
+    settings.ACCOUNT_DELETION_GRACE_DAYS = 0
+    life_cycle.delete_own_account(owner)
+    assert [name for name, _arguments in waiting_jobs()] == ["send_mail_to_user", "erase_due_accounts"]
+    assert [message.subject for message in run_jobs()] == ["Your account will be erased"]
+    assert fresh(owner).state == UserState.ERASED
+
+
+def test_what_is_due_is_found_by_an_index() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert "accounts_user_erase_at" in life_cycle.due().explain()
+
+
+def test_one_who_cannot_be_erased_keeps_no_other_waiting(
+    owner: User, colleague: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_for_owner(user: User) -> list[models.Model]:
+        if user == owner:
+            raise RuntimeError("an eraser that fails")
+        return []
+
+    monkeypatch.setitem(life_cycle._erasers, break_for_owner, None)
+    for user in (owner, colleague):
+        life_cycle.schedule_erasure(user, after=life_cycle.AT_ONCE, acting_user=None)
+    with pytest.raises(RuntimeError):
+        life_cycle.erase_due()
+    assert (fresh(owner).state, fresh(colleague).state) == (UserState.SCHEDULED, UserState.ERASED)
+    assert fresh(owner).username == "owner"
+
+
+# --- erased -----------------------------------------------------------------------------------------
+
+KEPT = {"id", "created_at", "updated_at", "version", "deleted_at", "password", "is_active"}
+
+
+def test_a_tombstone_keeps_its_id_and_nothing_personal(owner: User, administrator: User) -> None:
+    owner.bio, owner.avatar_url, owner.last_login = "I", "https://example.com/o.png", timezone.now()
+    owner.signup_key, owner.is_staff = owner.pk, True
+    owner.save()
+    owner.groups.set(Group.objects.all())
+    sign_in(Client(), "owner")
+    assert life_cycle.erase(owner, acting_user=administrator)
+    erased = fresh(owner)
+    assert (str(erased), erased.get_full_name(), erased.state) == ("erased person", "erased person", UserState.ERASED)
+    assert (erased.username, erased.email) == (f"erased:{owner.pk.hex}",) * 2
+    assert (erased.has_usable_password(), erased.may_sign_in, erased.groups.count()) == (False, False, 0)
+    for field in User._meta.concrete_fields:
+        derived_from = getattr(field, "source", field.name)
+        if derived_from not in {"username", "email"} | KEPT:
+            assert getattr(erased, field.attname) == field.get_default(), field.name
+
+
+def test_erasing_is_for_good(owner: User, administrator: User) -> None:
+    assert life_cycle.erase(owner, acting_user=administrator)
+    before = User.objects.values().get(pk=owner.pk)
+    assert life_cycle.erase(owner, acting_user=administrator) is False
+    plan = partial(life_cycle.schedule_erasure, after=TOMORROW)
+    for act in (life_cycle.restore, life_cycle.deactivate, plan, life_cycle.cancel_erasure):
+        assert refusal(partial(act, owner, acting_user=administrator)) == "account_erased"
+    edited = fresh(owner)
+    edited.full_name = "Back Again"
+    save = partial(services.save_user, edited, changed=["full_name"], acting_user=administrator)
+    assert refusal(save) == "account_erased"
+    for change in ({"deleted_at": None}, {"is_active": True}):
+        with pytest.raises(IntegrityError, match="stays erased"), transaction.atomic():
+            User.objects.filter(pk=owner.pk).update(**change)
+    assert User.objects.values().get(pk=owner.pk) == before
+
+
+def test_what_others_point_to_stays(owner: User) -> None:
+    former = ReservedUsername.objects.create(
+        username_canonical="x", username_skeleton="x", reserved_until=timezone.now()
+    )
+    LoginAttempt.objects.create(account=str(owner.pk), network="192.0.2.1")
+    LoginAttempt.objects.create(account="name:owner", network="192.0.2.1")
+    LoginAttempt.objects.create(account="name:other", network="192.0.2.1")
+    life_cycle.erase(owner, acting_user=None)
+    assert list(ReservedUsername.objects.all()) == [former]
+    assert [attempt.account for attempt in LoginAttempt.objects.all()] == ["name:other"]
+
+
+def test_an_app_joins_with_what_it_holds(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group.objects.create(name="friends of Olivia")
+
+    def friends(user: User) -> list[models.Model]:
+        assert user.username == "owner"
+        Group.objects.filter(pk=group.pk).update(name="friends")
+        return [group]
+
+    monkeypatch.setitem(life_cycle._erasers, friends, None)
+    life_cycle.erase(owner, acting_user=None)
+    labels = Record.objects.filter(resource="auth.group", object_id=group.pk).values_list("object_label", flat=True)
+    assert set(labels) == {None}
+
+
+# --- the name ---------------------------------------------------------------------------------------
+
+
+def take_by_signup(name: str) -> object:
+    return services.sign_up(services.SignUp(username=name, email="new@example.com", password=PASSWORD, browser="b"))
+
+
+def take_by_adding(name: str) -> object:
+    return services.add_user(User(username=name, email="new@example.com"), acting_user=None)
+
+
+def take_by_renaming(name: str) -> object:
+    other = UserFactory.create(username="other")
+    other.username = name
+    return services.save_user(other, changed=["username"], acting_user=other)
+
+
+@pytest.mark.parametrize("take", [take_by_signup, take_by_adding, take_by_renaming])
+@pytest.mark.parametrize("name", ["owner", "OWNER", "ｏｗｎｅｒ"])
+def test_nobody_gets_the_name_by_a_service(owner: User, take: Callable[[str], object], name: str) -> None:
+    life_cycle.erase(owner, acting_user=None)
+    assert refusal(partial(take, name)) == "username_taken"
+
+
+def test_the_database_refuses_the_name_from_every_writer(owner: User, colleague: User) -> None:
+    life_cycle.erase(owner, acting_user=None)
+    email = "new@example.com"
+    colleague.username = "Owner"
+    for write in (
+        lambda: User(username="Owner", email=email).save(),
+        lambda: User.objects.bulk_create([User(username="Owner", email=email)]),
+        lambda: User.objects.create_user("Owner", email, PASSWORD),
+        lambda: colleague.save(update_fields=["username"]),
+    ):
+        with pytest.raises(IntegrityError, match="erased"), transaction.atomic():
+            write()
+    stale = {"username": "owner", "username_source": "owner", "username_canonical": "owner", "username_skeleton": "o"}
+    with pytest.raises(IntegrityError, match="digests were not"), transaction.atomic():
+        User.objects.filter(pk=colleague.pk).update(**stale)
+
+
+def test_former_names_that_were_not_free_yet_stay_reserved_too(owner: User) -> None:
+    owner.username = "olivia"
+    owner.save()
+    life_cycle.erase(owner, acting_user=None)
+    assert not ReservedUsername.objects.exists()
+    for name in ("owner", "olivia"):
+        assert refusal(partial(take_by_adding, name)) == "username_taken"
+
+
+def test_the_name_stays_reserved_when_the_key_is_replaced(owner: User, settings: Any) -> None:
+    life_cycle.erase(owner, acting_user=None)
+    settings.NAME_HASH_KEY = "n" * 50
+    assert refusal(partial(take_by_signup, "owner")) == "username_taken"
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "s" * 50
+    assert refusal(partial(take_by_signup, "owner")) == "username_taken"
+
+
+def test_a_lost_key_is_warned_of(owner: User, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    life_cycle.erase(owner, acting_user=None)
+    call_command("check", "--database", "default")
+    assert "accounts.W001" not in capsys.readouterr().err
+    settings.SECRET_KEY = "s" * 50
+    call_command("check", "--database", "default")
+    told = capsys.readouterr().err
+    assert "accounts.W001" in told and "NAME_HASH_KEY_FALLBACKS" in told
+
+
+def test_the_digest_is_not_the_name_and_needs_the_key(owner: User, settings: Any) -> None:
+    life_cycle.erase(owner, acting_user=None)
+    (kept,) = ErasedName.objects.all()
+    assert [kept.digest] == identity.name_digests("Owner").split()
+    settings.SECRET_KEY = "s" * 50
+    assert identity.name_digests("owner") != kept.digest
+
+
+# --- a superuser is left ----------------------------------------------------------------------------
+
+
+def demote(user: User) -> None:
+    user.is_superuser = False
+    services.save_user(user, changed=["is_superuser"], acting_user=user)
+
+
+ENDS: dict[str, Callable[[User], object]] = {
+    "deactivated": partial(life_cycle.deactivate, acting_user=None),
+    "planned": partial(life_cycle.schedule_erasure, after=TOMORROW, acting_user=None),
+    "deleted by themselves": life_cycle.delete_own_account,
+    "erased": partial(life_cycle.erase, acting_user=None),
+    "demoted": demote,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_last_superuser_stays_one_by_every_service(administrator: User, end: str) -> None:
+    UserFactory.create(is_superuser=True, is_active=False)
+    assert refusal(partial(ENDS[end], fresh(administrator))) == "last_superuser"
+    assert (fresh(administrator).state, fresh(administrator).is_superuser) == (UserState.ACTIVE, True)
+    UserFactory.create(is_superuser=True)
+    ENDS[end](fresh(administrator))
+    assert fresh(administrator).state != UserState.ACTIVE or not fresh(administrator).is_superuser
+
+
+@pytest.mark.parametrize("change", [{"is_superuser": False}, {"is_active": False}, {"erase_at": timezone.now()}])
+def test_and_by_no_other_writer(administrator: User, change: dict[str, Any]) -> None:
+    UserFactory.create(is_superuser=True)
+    with pytest.raises(IntegrityError, match="last active superuser"), transaction.atomic():
+        User.objects.filter(is_superuser=True).update(**change)
+
+
+def in_a_thread(act: Callable[[], object]) -> str:
+    """Run it in a thread of its own, so with a connection of its own; returns the code of its refusal, or nothing."""
+    try:
+        act()
+    except AccountError as refused:
+        return refused.code
+    finally:
+        connections.close_all()
+    return ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_superusers_who_demote_each_other_at_once_leave_one() -> None:
+    for number in range(5):
+        User.objects.filter(is_superuser=False).delete()
+        first, second = (UserFactory.create(username=f"{name}{number}", is_superuser=True) for name in ("a", "b"))
+        User.objects.filter(is_superuser=True).exclude(pk__in=[first.pk, second.pk]).update(is_superuser=False)
+
+        def by(acting_user: User, other: User) -> None:
+            other.is_superuser = False
+            services.save_user(other, changed=["is_superuser"], acting_user=acting_user)
+
+        told = at_once([partial(in_a_thread, partial(by, *pair)) for pair in ((first, second), (second, first))])
+        assert sorted(told) == ["", "last_superuser"]
+        assert User.objects.filter(is_superuser=True, is_active=True).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_workers_erase_each_person_once() -> None:
+    people = UserFactory.create_batch(3)
+    for person in people:
+        life_cycle.schedule_erasure(person, after=life_cycle.AT_ONCE, acting_user=None)
+    erased: list[int] = []
+
+    def work() -> None:
+        erased.append(life_cycle.erase_due())
+
+    assert at_once([partial(in_a_thread, work)] * 3) == ["", "", ""]
+    assert sum(erased) == 3
+    assert Record.objects.filter(action="erase").count() >= 3
+    for person in people:
+        assert Record.objects.filter(action="erase", object_id=person.pk).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_erasure_that_is_cut_off_has_erased_nothing_and_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    person = UserFactory.create(username="cut.off")
+    life_cycle.schedule_erasure(person, after=life_cycle.AT_ONCE, acting_user=None)
+
+    def die(*args: Any, **kwargs: Any) -> int:
+        raise SystemExit  # as when the process ends: nothing after it runs
+
+    with monkeypatch.context() as patch:
+        patch.setattr(life_cycle.erasing, "erase", die)
+        with pytest.raises(SystemExit):
+            life_cycle.erase_due()
+    assert (fresh(person).username, ErasedName.objects.count()) == ("cut.off", 0)
+    DBTaskResult.objects.all().delete()
+    life_cycle.enqueue_what_is_due()
+    Worker(once=True).run()
+    assert fresh(person).state == UserState.ERASED
+
+
+def test_jobs_name_nobody_who_is_erased(owner: User) -> None:
+    jobs.send_mail_to_address.enqueue("password_reset", "Owner@EXAMPLE.com")
+    jobs.send_mail_to_address.enqueue("password_reset", "other@example.com")
+    DBTaskResult.objects.update(traceback="SMTPRecipientsRefused: owner@example.com")
+    life_cycle.erase(owner, acting_user=None)
+    assert [arguments for _name, arguments in waiting_jobs()] == [
+        ["password_reset", ""],
+        ["password_reset", "other@example.com"],
+    ]
+    assert set(DBTaskResult.objects.values_list("traceback", flat=True)) == {""}
+    assert run_jobs() == []
