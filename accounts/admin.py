@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts import identity, lockout, roles, services
+from accounts import identity, lockout, roles, rules, services
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts.errors import AccountError
 from accounts.forms import StaffLoginForm
@@ -99,13 +99,13 @@ class UserAdmin(LargeTableAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         """Only a superuser hands out rights, and nobody changes their own."""
-        if obj == request.user or not request.user.is_superuser:
+        if not request.user.is_superuser or (obj and not rules.may(acting_user(request), "change_rights", obj)):
             return [*self.readonly_fields, *RIGHTS]
         return list(self.readonly_fields)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         allowed = super().has_change_permission(request, obj)
-        return allowed and (obj is None or roles.may_edit(acting_user(request), obj))
+        return allowed and (obj is None or rules.may(acting_user(request), "edit_user", obj))
 
     def has_rights_permission(self, request: HttpRequest) -> bool:
         """For the actions that do what `RIGHTS` do in the form."""
@@ -174,7 +174,7 @@ class UserAdmin(LargeTableAdmin):
 
     @admin.action(description=_("Unlock the selected users"), permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        users = [user for user in queryset if self.has_change_permission(request, user)]
+        users = [user for user in queryset if rules.may(acting_user(request), "unlock", user)]
         for user in users:
             services.unlock(account=str(user.pk), acting_user=acting_user(request))
         text = ngettext("%(count)d user can sign in again.", "%(count)d users can sign in again.", len(users))

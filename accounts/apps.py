@@ -7,6 +7,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import audited, receivers, retention
+        from accounts import checks as checks  # registers them
 
         audited.register_models()
         receivers.connect()

@@ -23,7 +23,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import identity, invitations, jobs, links, lockout, roles
+from accounts import identity, invitations, jobs, links, lockout, roles, rules
 from accounts.errors import AccountError
 from accounts.models import LoginAttempt, ReservedUsername, User
 from config.database import retry
@@ -336,14 +336,19 @@ def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int
     Sessions of an inactive account end with its next request: the backend refuses to load it.
     """
     with transaction.atomic():
-        changing = list(users.filter(is_active=not active).exclude(pk=acting_user.pk).select_for_update())
+        found = users.filter(is_active=not active).order_by("pk").select_for_update()
+        changing = [user for user in found if rules.may(acting_user, "shut_out", user)]
         User.objects.filter(pk__in=[user.pk for user in changing]).update(is_active=active)
     return len(changing)
 
 
 def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
     """Mail each active user a one-use link to choose a new password; returns how many."""
-    active = list(users.filter(is_active=True, deleted_at=None))
+    active = [
+        user
+        for user in users.filter(is_active=True, deleted_at=None)
+        if rules.may(acting_user, "send_password_link", user)
+    ]
     with transaction.atomic():
         for user in active:
             # "An account was made for you" is for those who have never had a password.
