@@ -11,7 +11,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -19,8 +18,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts import identity, lockout, roles, rules, services
 from accounts import invitation_admin as invitation_admin  # registers its models
+from accounts import lockout, roles, rules, searching, services
 from accounts.errors import AccountError
 from accounts.forms import StaffLoginForm
 from accounts.models import LoginAttempt, User
@@ -84,7 +83,7 @@ class UserAdmin(LargeTableAdmin):
     ordering = ["-id"]
     sortable_by = ("created_at",)  # type: ignore[assignment]  # the base has none
     search_fields = ["username"]  # shows the search box; get_search_results does the work
-    search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
+    search_help_text = _("The beginning of a username, e-mail address, full name or family name, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
     actions = ["activate", "deactivate", "send_set_password_link", "unlock"]
@@ -121,17 +120,13 @@ class UserAdmin(LargeTableAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str
     ) -> tuple[QuerySet[User], bool]:
-        """Search by prefix on the canonical columns, which the unique indexes serve on any table size."""
-        term = search_term.strip()
-        if not term:
+        if not search_term.strip():
             return queryset, False
-        email = identity.canonical_email(term) if "@" in term else identity.canonical_username(term)
-        matches = Q(username_canonical__startswith=identity.canonical_username(term)) | Q(
-            email_canonical__startswith=email
-        )
-        with suppress(ValidationError):
-            matches |= Q(pk=forms.UUIDField().clean(term))
-        return queryset.filter(matches), False
+        found = searching.find(queryset, search_term)
+        if found.more and request.method == "GET":
+            text = _("Many begin like this, and only some of them are shown. Type more letters to find the others.")
+            self.message_user(request, text, messages.INFO)
+        return queryset.filter(pk__in=found.ids), False
 
     def changeform_view(
         self,
