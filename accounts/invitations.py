@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -31,6 +31,7 @@ from config.database.locks import hold_until_commit
 log = structlog.get_logger("accounts.invitations")
 
 PAUSE_BETWEEN_MAILS = timedelta(minutes=1)
+MOST_DAYS = 365
 PAUSE_BETWEEN_QUESTIONS = timedelta(days=1)
 
 State = Invitation.State
@@ -101,7 +102,7 @@ def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitati
         max_uses=1 if email else terms.max_uses,
         note=terms.note,
         invited_by=acting_user,
-        invited_by_name=acting_user.username if acting_user else f"{_shell_user()} (command)",
+        invited_by_name=acting_user.username if acting_user else f"{shell_user()} (command)",
         from_command=acting_user is None,
         lifetime_days=days,
         expires_at=timezone.now() + timedelta(days=days),
@@ -110,7 +111,8 @@ def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitati
     return invitation
 
 
-def _shell_user() -> str:
+def shell_user() -> str:
+    """The name of whoever runs a command, as the system knows it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
@@ -137,6 +139,19 @@ def address_refusals(emails: Sequence[str], *, acting_user: User | None) -> dict
     return {email: refusals[email] for email in emails if email in refusals}
 
 
+def open_among(emails: Iterable[str]) -> set[str]:
+    """Return the canonical addresses among `emails` to which an invitation is open that still lets them in."""
+    waiting = Invitation.objects.in_state(State.OPEN).select_related("invited_by").prefetch_related("roles")
+    found = waiting.filter(email_canonical__in=[identity.canonical_email(email) for email in emails])
+    return {invitation.email_canonical for invitation in found if has_authority(invitation)}
+
+
+def check_terms(email: str, terms: Terms, *, acting_user: User | None) -> None:
+    """Raise what `invite_addresses` would about the `terms` of an invitation to `email`; makes nothing."""
+    _require_rights(terms.roles, acting_user)
+    _new(terms, acting_user, email=email)
+
+
 def _shape_refusal(email: str) -> ValidationError | None:
     try:
         identity.validate_email_address(email.strip())
@@ -156,8 +171,14 @@ def _require_rights(granted: Collection[Group], acting_user: User | None) -> Non
 def _require_quota(wanted: int, acting_user: User | None) -> None:
     """Count under the lock under which all invitations are made, which ends with the transaction."""
     hold_until_commit("invitations")
+    if refusal := quota_refusal(wanted, acting_user):
+        raise refusal
+
+
+def quota_refusal(wanted: int, acting_user: User | None) -> AccountError | None:
+    """Return what would refuse to make so many invitations now. For dry runs, and checked again under a lock."""
     if acting_user is None:
-        return
+        return None
     today = Invitation.objects.filter(created_at__gt=Now() - timedelta(days=1), from_command=False)
     for code, made, limit in (
         ("quota_of_inviter", today.filter(invited_by=acting_user), settings.INVITATIONS_PER_DAY),
@@ -165,7 +186,8 @@ def _require_quota(wanted: int, acting_user: User | None) -> None:
     ):
         left = limit - made[:limit].count()
         if wanted > left:
-            raise AccountError(code, left=left, wanted=wanted, limit=limit)
+            return AccountError(code, left=left, wanted=wanted, limit=limit)
+    return None
 
 
 @auditlog.acting_as(reason="sent again")

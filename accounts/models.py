@@ -443,6 +443,61 @@ class LoginAttempt(models.Model):
         return f"{self.account} / {self.device or self.network}"
 
 
+class Import(models.Model):
+    """A file of people, checked and then written a batch at a time; `position` moves in a batch's transaction.
+
+    `content` holds what a page was sent, until all of it is written; a command reads its own file. `verdicts` are
+    those on the rows of a page: of the dry run first, then of what was done.
+    """
+
+    class Kind(models.TextChoices):
+        USERS = "users", _("people")
+        INVITATIONS = "invitations", _("invitations")
+
+    class State(models.TextChoices):
+        CHECKED = "checked", _("checked, nothing is written yet")
+        QUEUED = "queued", _("waiting for the worker")
+        RUNNING = "running", _("being written")
+        DONE = "done", _("done")
+        FAILED = "failed", _("stopped")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    kind = models.CharField(_("of"), max_length=12, choices=Kind.choices)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices)
+    code = models.CharField(_("why it stopped"), max_length=50, blank=True)
+    file_name = models.CharField(_("file"), max_length=200)
+    sha256 = models.CharField(max_length=64)
+    content = models.BinaryField(default=bytes, editable=False)
+    rows = models.PositiveIntegerField(_("rows"))
+    position = models.PositiveIntegerField(_("rows done"), default=0)
+    update_existing = models.BooleanField(_("changes those who exist"), default=False)
+    send_mail = models.BooleanField(_("mails a link to choose a password"), default=False)
+    counts = models.JSONField(_("counts"), default=dict)
+    verdicts = models.JSONField(_("verdicts"), default=list)
+    started_by = models.ForeignKey(
+        User, verbose_name=_("by"), on_delete=models.SET_NULL, null=True, related_name="imports"
+    )
+    started_by_name = models.CharField(_("by"), max_length=200)
+    from_command = models.BooleanField(_("by a command"), default=False)
+    created_at = models.DateTimeField(_("begun"), default=timezone.now)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+
+    class Meta:
+        verbose_name = _("import")
+        verbose_name_plural = _("imports")
+        default_permissions = ["view"]
+        constraints = [
+            models.CheckConstraint(condition=Q(position__lte=F("rows")), name="accounts_import_position"),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="accounts_import_created"),
+            models.Index(fields=["sha256"], name="accounts_import_unfinished", condition=Q(ended_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return self.file_name
+
+
 class RequestedMail(models.Model):
     """A mail that went to an address because somebody, perhaps a stranger, typed it into a page."""
 

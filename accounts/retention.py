@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from accounts import jobs, services
-from accounts.models import LoginAttempt, RequestedMail, ReservedUsername
+from accounts.models import Import, LoginAttempt, RequestedMail, ReservedUsername
 from config import retention
 
 
@@ -30,6 +30,12 @@ def register_rules() -> None:
         _("names that are free again"),
         kept_for=timedelta,  # each row says until when
         older_than=lambda before: ReservedUsername.objects.filter(reserved_until__lt=before),
+    )
+    retention.register_rows(
+        "imports",
+        _("imports of people, with the verdicts on their rows"),
+        kept_for=lambda: timedelta(days=settings.IMPORTS_KEPT_DAYS),
+        older_than=lambda before: Import.objects.filter(created_at__lt=before),
     )
     retention.register_rows(
         "unconfirmed_accounts",

@@ -43,10 +43,10 @@ ROLES = {
         | _AUDIT
         | _HEALTH
         | _OPERATE
-        | {"accounts.add_user", "accounts.view_reservedusername", "auditlog.restore_record"},
+        | {"accounts.add_user", "accounts.view_reservedusername", "accounts.view_import", "auditlog.restore_record"},
         staff=True,
     ),
-    "Support": Role(permissions=_HELP | _HEALTH, staff=True),
+    "Support": Role(permissions=_HELP | _HEALTH | {"accounts.view_import"}, staff=True),
     "Auditor": Role(permissions=_LOOK | _AUDIT | _HEALTH | {"accounts.view_reservedusername"}, staff=True),
     MEMBER: Role(permissions=frozenset(), staff=False),
 }

@@ -11,7 +11,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import PermissionDenied
 
 from accounts import rules
-from accounts.models import Invitation, User
+from accounts.models import Import, Invitation, User
 from tests.factories import InvitationFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +26,8 @@ ALL_INVITATIONS = {"own", "own, above", "another's", "another's, above"}
 ABOUT_PEOPLE: dict[str, dict[str, set[str]]] = {
     "see_user": dict.fromkeys(("Support", "Auditor", "Administrator", "superuser"), PEOPLE),
     "add_user": dict.fromkeys(("Administrator", "superuser"), PEOPLE),
+    "import_users": dict.fromkeys(("Administrator", "superuser"), PEOPLE),
+    "update_by_import": dict.fromkeys(("Administrator", "superuser"), PEOPLE),
     "edit_user": {
         "Support": {"self", "Member"},
         "Administrator": {"self", "Member"},
@@ -64,6 +66,12 @@ ABOUT_INVITATIONS: dict[str, dict[str, set[str]]] = {
         for action in ("send_invitation", "replace_invitation", "show_invitation_link")
     },
 }
+# Its file is full of people, so it is the business of who began it.
+ABOUT_IMPORTS: dict[str, dict[str, set[str]]] = {
+    action: {"Support": {"own"}, "Administrator": {"own"}, "superuser": {"own", "another's"}}
+    for action in ("see_import", "run_import")
+}
+GENERAL = {"see_user", "add_user", "import_users", "update_by_import", "send_password_link", "invite"}
 # actor -> which roles an invitation of theirs may hold
 GRANTED: dict[str, set[str]] = {
     "Member": {"Member"},
@@ -101,7 +109,9 @@ def cast() -> Cast:
 
 
 def test_every_rule_is_in_one_of_these_tables() -> None:
-    assert {*ABOUT_PEOPLE, *ABOUT_INVITATIONS, "give_role", "take_role", "grant_roles"} == set(rules.RULES)
+    assert {*ABOUT_PEOPLE, *ABOUT_INVITATIONS, *ABOUT_IMPORTS, "give_role", "take_role", "grant_roles"} == set(
+        rules.RULES
+    )
 
 
 @pytest.mark.parametrize("action", ABOUT_PEOPLE)
@@ -115,8 +125,7 @@ def test_who_may_do_this_to_whom(cast: Cast, action: str) -> None:
 
 def _may(actor: User, action: str, about: Any) -> bool:
     # The rules of a plain permission are asked without anybody in particular.
-    general = action in ("see_user", "add_user", "send_password_link", "invite")
-    return rules.may(actor, action) if general else rules.may(actor, action, about)
+    return rules.may(actor, action) if action in GENERAL else rules.may(actor, action, about)
 
 
 @pytest.mark.parametrize("action", ["give_role", "take_role"])
@@ -154,6 +163,31 @@ def _invitations(actor: User, another: User) -> dict[str, Invitation]:
     }
 
 
+def begun_by(user: User) -> Import:
+    return Import.objects.create(kind="users", state="checked", file_name="people.csv", rows=0, started_by=user)
+
+
+@pytest.mark.parametrize("action", ABOUT_IMPORTS)
+def test_who_may_do_this_to_whose_import(cast: Cast, action: str) -> None:
+    foreign = begun_by(cast.others["superuser"])
+    allowed = {
+        actor: {
+            whose for whose, begun in (("own", begun_by(user)), ("another's", foreign)) if _may(user, action, begun)
+        }
+        for actor, user in cast.actors.items()
+    }
+    assert allowed == {actor: ABOUT_IMPORTS[action].get(actor, set()) for actor in ACTORS}
+
+
+def test_for_many_people_at_once_the_rule_is_the_same(cast: Cast) -> None:
+    people = [*cast.actors.values(), *cast.others.values()]
+    for actor in [*cast.actors.values(), None]:
+        at_once = rules.RoleChanges(actor, people)
+        for user in people:
+            for role in Group.objects.all():
+                assert (at_once.refusal(user, [role]) is None) == rules.may(actor, "give_role", user, role)
+
+
 def test_which_roles_one_may_hand_out(cast: Cast) -> None:
     allowed = {
         actor: {group.name for group in Group.objects.all() if rules.may(user, "grant_roles", [group])}
@@ -170,12 +204,13 @@ def test_who_was_shut_out_may_do_nothing_at_all(cast: Cast, action: str) -> None
     gone = User.objects.get(pk=gone.pk)
     if action in ABOUT_INVITATIONS:
         about: list[Any] = [InvitationFactory.create(invited_by=gone)]
+    elif action in ABOUT_IMPORTS:
+        about = [begun_by(gone)]
     else:
         about = [gone if action == "read_activity" else cast.others["Member"]]
     if action in ("give_role", "take_role"):
         about.append(Group.objects.get(name="Member"))
-    general = action in ("see_user", "add_user", "send_password_link", "invite")
-    assert not rules.may(gone, action, *([] if general else about))
+    assert not rules.may(gone, action, *([] if action in GENERAL else about))
 
 
 def test_a_command_may_do_everything_and_who_may_not_is_told(cast: Cast) -> None:
