@@ -11,7 +11,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -19,8 +18,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts import identity, lockout, roles, services
 from accounts import invitation_admin as invitation_admin  # registers its models
+from accounts import lockout, roles, rules, searching, services
 from accounts.errors import AccountError
 from accounts.forms import StaffLoginForm
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
@@ -89,7 +88,7 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
     ordering = ["-id"]
     sortable_by = ("created_at",)  # type: ignore[assignment]  # the base has none
     search_fields = ["username"]  # shows the search box; get_search_results does the work
-    search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
+    search_help_text = _("The beginning of a username, e-mail address, full name or family name, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
     actions = [
@@ -117,7 +116,7 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         """Only a superuser hands out rights, and nobody changes their own."""
-        if obj == request.user or not request.user.is_superuser:
+        if not request.user.is_superuser or (obj and not rules.may(acting_user(request), "change_rights", obj)):
             return [*self.readonly_fields, "erase_link", *RIGHTS]
         return [*self.readonly_fields, "erase_link"]
 
@@ -125,7 +124,7 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
         allowed = super().has_change_permission(request, obj)
         if obj is not None and obj.state == UserState.ERASED:
             return False
-        return allowed and (obj is None or roles.may_edit(acting_user(request), obj))
+        return allowed and (obj is None or rules.may(acting_user(request), "edit_user", obj))
 
     @admin.display(boolean=True, description=_("verified"))
     def verified(self, user: User) -> bool:
@@ -134,17 +133,13 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str
     ) -> tuple[QuerySet[User], bool]:
-        """Search by prefix on the canonical columns, which the unique indexes serve on any table size."""
-        term = search_term.strip()
-        if not term:
+        if not search_term.strip():
             return queryset, False
-        email = identity.canonical_email(term) if "@" in term else identity.canonical_username(term)
-        matches = Q(username_canonical__startswith=identity.canonical_username(term)) | Q(
-            email_canonical__startswith=email
-        )
-        with suppress(ValidationError):
-            matches |= Q(pk=forms.UUIDField().clean(term))
-        return queryset.filter(matches), False
+        found = searching.find(queryset, search_term)
+        if found.more and request.method == "GET":
+            text = _("Many begin like this, and only some of them are shown. Type more letters to find the others.")
+            self.message_user(request, text, messages.INFO)
+        return queryset.filter(pk__in=found.ids), False
 
     def changeform_view(
         self,
@@ -180,7 +175,7 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
 
     @admin.action(description=_("Unlock the selected users"), permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        users = [user for user in queryset if self.has_change_permission(request, user)]
+        users = [user for user in queryset if rules.may(acting_user(request), "unlock", user)]
         for user in users:
             services.unlock(account=str(user.pk), acting_user=acting_user(request))
         text = ngettext("%(count)d user can sign in again.", "%(count)d users can sign in again.", len(users))

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
-from accounts.models import ErasedName, FormerPassword, Invitation, Redemption, ReservedUsername, User
+from accounts.models import ErasedName, FormerPassword, Import, Invitation, Redemption, ReservedUsername, User
 from auditlog import describing
 from auditlog.models import Record
 
@@ -46,6 +46,13 @@ def register_models() -> None:
         personal=["email", "invited_by_name", "note"],
     )
     auditlog.register(Redemption, label=["username"], personal=["username"])
+    auditlog.register(
+        Import,
+        label=["file_name"],
+        excluded=["content", "verdicts", "sha256"],
+        personal=["started_by_name"],
+        quiet=["position", "counts"],
+    )
     auditlog.register(
         ReservedUsername,
         label=["username_canonical"],

@@ -45,6 +45,25 @@ MESSAGES = {
         "This site may make %(left)d more invitations at the moment, not %(wanted)d: all people together may make "
         "%(limit)d in 24 hours."
     ),
+    "own_roles": _("Nobody changes their own roles."),
+    "person_above_own": _("You may not edit this person."),
+    "last_role": _("Everybody has a role at least: without another one, they stay a member."),
+    "role_unknown": _("There is no role “%(role)s”."),
+    "row_cells": _("This row has %(found)d cells, the header has %(wanted)d."),
+    "row_days": _("The days until it expires must be a whole number from 1 to 365."),
+    "row_two_people": _("This username and this address do not belong to the same person."),
+    "row_raced": _("Others took this name or address at the same moment. Please import the file again."),
+    "file_empty": _("The file is empty. Its first line must name the columns."),
+    "file_line_too_long": _("Line %(line)d is longer than %(most)d bytes. Is this a CSV file?"),
+    "file_nul": _("Line %(line)d holds a NUL character. Please save the file as CSV in UTF-8."),
+    "file_not_utf8": _("Line %(line)d is not UTF-8. Please save the file as CSV in UTF-8."),
+    "file_malformed": _("The row that begins on line %(line)d is not CSV: is a quotation mark not closed?"),
+    "file_columns_unknown": _("The first line names columns that are not known: %(columns)s. There are: %(known)s."),
+    "file_columns_missing": _("The first line must name these columns as well: %(columns)s. There are: %(known)s."),
+    "file_columns_twice": _("The first line names a column twice."),
+    "file_too_many_rows": _("The file has more than %(most)d rows. Please split it, or use the command import_people."),
+    "import_not_waiting": _("This import was begun already."),
+    "import_rights_lost": _("Whoever began this import may not do so any more."),
 }
 
 # Those that are no matter of a form's field: status and template of their page.

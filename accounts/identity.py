@@ -11,7 +11,7 @@ import hmac
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import idna
@@ -91,6 +91,11 @@ def canonical_email(email: str) -> str:
 
 
 def _ascii_domain(domain: str) -> str:
+    return _encoded(domain) if len(domain) <= LONGEST_EMAIL else domain.casefold()
+
+
+@lru_cache(maxsize=1024)  # many people have addresses at one domain, and IDNA takes a fifth of a millisecond
+def _encoded(domain: str) -> str:
     try:
         return idna.encode(domain, uts46=True).decode("ascii").lower()
     except idna.IDNAError:

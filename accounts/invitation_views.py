@@ -9,7 +9,6 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, login_required
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -19,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import invitations, links
+from accounts import invitations, links, rules
 from accounts.errors import AccountError
 from accounts.forms import InviteForm
 from accounts.models import Invitation, User
@@ -86,8 +85,7 @@ def ask_for_invitation(request: HttpRequest) -> HttpResponse:
 def invitation_list(request: HttpRequest) -> HttpResponse:
     """One's own invitations, and the form for new ones."""
     inviter = cast("User", request.user)
-    if not inviter.has_perm("accounts.add_invitation"):
-        raise PermissionDenied
+    rules.require(inviter, "invite")
     form = InviteForm.of(inviter)(request.POST if request.method == "POST" else None)
     status = form_status(form)
     if form.is_bound and form.is_valid():
@@ -136,8 +134,8 @@ def _detail_page(request: HttpRequest, invitation: Invitation, **more: object) -
         "invitation": invitation,
         "redemptions": invitation.redemptions.select_related("user").order_by("-pk")[:LISTED],
         "has_authority": invitations.has_authority(invitation),
-        "may_send": invitations.may_send(user, invitation),
-        "may_revoke": invitations.may_revoke(user, invitation),
+        "may_send": rules.may(user, "send_invitation", invitation),
+        "may_revoke": rules.may(user, "revoke_invitation", invitation),
     }
     return render(request, "accounts/invitation_detail.html", {**context, **more})
 
@@ -149,8 +147,7 @@ def invitation_show(request: HttpRequest, invitation_id: UUID) -> HttpResponse:
     """Show the link once more; only on a POST, so that it is in no history, cache or prefetch."""
     user = cast("User", request.user)
     invitation = get_object_or_404(invitations.visible_to(user), pk=invitation_id)
-    if not invitations.may_send(user, invitation):
-        raise PermissionDenied
+    rules.require(user, "show_invitation_link", invitation)
     return _detail_page(request, invitation, link=links.invitation_url(invitation, mailed=False))
 
 

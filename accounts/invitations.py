@@ -9,21 +9,21 @@ from __future__ import annotations
 import getpass
 import os
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import identity, jobs, links, roles
+from accounts import identity, jobs, links, rules
 from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, User, UserState
 from config.database.locks import hold_until_commit
@@ -31,6 +31,7 @@ from config.database.locks import hold_until_commit
 log = structlog.get_logger("accounts.invitations")
 
 PAUSE_BETWEEN_MAILS = timedelta(minutes=1)
+MOST_DAYS = 365
 PAUSE_BETWEEN_QUESTIONS = timedelta(days=1)
 
 State = Invitation.State
@@ -80,7 +81,7 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
     if earlier is not None and earlier.state == State.OPEN and has_authority(earlier):
         earlier.was_open = True
         # Whoever could not send it themselves does not make it go out by inviting again.
-        may = acting_user is None or may_send(acting_user, earlier)
+        may = rules.may(acting_user, "send_invitation", earlier)
         with auditlog.acting_as(reason="invited again"):
             return _send_again(earlier) if may and _is_due(earlier) else earlier
     if earlier is not None:
@@ -101,7 +102,7 @@ def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitati
         max_uses=1 if email else terms.max_uses,
         note=terms.note,
         invited_by=acting_user,
-        invited_by_name=acting_user.username if acting_user else f"{_shell_user()} (command)",
+        invited_by_name=acting_user.username if acting_user else f"{shell_user()} (command)",
         from_command=acting_user is None,
         lifetime_days=days,
         expires_at=timezone.now() + timedelta(days=days),
@@ -110,7 +111,8 @@ def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitati
     return invitation
 
 
-def _shell_user() -> str:
+def shell_user() -> str:
+    """The name of whoever runs a command, as the system knows it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
@@ -130,11 +132,24 @@ def address_refusals(emails: Sequence[str], *, acting_user: User | None) -> dict
     refusals: dict[str, ValidationError | AccountError] = {}
     refusals |= {email: refusal for email in emails if (refusal := _shape_refusal(email))}
     # Only who sees the users anyway may learn which addresses have accounts.
-    if acting_user is None or acting_user.has_perm("accounts.view_user"):
+    if rules.may(acting_user, "see_user"):
         canonical = {identity.canonical_email(email): email for email in emails if email not in refusals}
         known = User.objects.filter(email_canonical__in=canonical).values_list("email_canonical", flat=True)
         refusals |= {canonical[email]: AccountError("email_taken", "emails") for email in known}
     return {email: refusals[email] for email in emails if email in refusals}
+
+
+def open_among(emails: Iterable[str]) -> set[str]:
+    """Return the canonical addresses among `emails` to which an invitation is open that still lets them in."""
+    waiting = Invitation.objects.in_state(State.OPEN).select_related("invited_by").prefetch_related("roles")
+    found = waiting.filter(email_canonical__in=[identity.canonical_email(email) for email in emails])
+    return {invitation.email_canonical for invitation in found if has_authority(invitation)}
+
+
+def check_terms(email: str, terms: Terms, *, acting_user: User | None) -> None:
+    """Raise what `invite_addresses` would about the `terms` of an invitation to `email`; makes nothing."""
+    _require_rights(terms.roles, acting_user)
+    _new(terms, acting_user, email=email)
 
 
 def _shape_refusal(email: str) -> ValidationError | None:
@@ -149,15 +164,21 @@ def _shape_refusal(email: str) -> ValidationError | None:
 def _require_rights(granted: Collection[Group], acting_user: User | None) -> None:
     if settings.SIGNUP_MODE == "closed":
         raise AccountError("invitations_closed")
-    if acting_user is not None and not roles.may_grant(acting_user, granted):
+    if not rules.may(acting_user, "grant_roles", granted):
         raise AccountError("role_above_own", "roles")
 
 
 def _require_quota(wanted: int, acting_user: User | None) -> None:
     """Count under the lock under which all invitations are made, which ends with the transaction."""
     hold_until_commit("invitations")
+    if refusal := quota_refusal(wanted, acting_user):
+        raise refusal
+
+
+def quota_refusal(wanted: int, acting_user: User | None) -> AccountError | None:
+    """Return what would refuse to make so many invitations now. For dry runs, and checked again under a lock."""
     if acting_user is None:
-        return
+        return None
     today = Invitation.objects.filter(created_at__gt=Now() - timedelta(days=1), from_command=False)
     for code, made, limit in (
         ("quota_of_inviter", today.filter(invited_by=acting_user), settings.INVITATIONS_PER_DAY),
@@ -165,7 +186,8 @@ def _require_quota(wanted: int, acting_user: User | None) -> None:
     ):
         left = limit - made[:limit].count()
         if wanted > left:
-            raise AccountError(code, left=left, wanted=wanted, limit=limit)
+            return AccountError(code, left=left, wanted=wanted, limit=limit)
+    return None
 
 
 @auditlog.acting_as(reason="sent again")
@@ -177,7 +199,7 @@ def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
     """
     with transaction.atomic():
         invitation = _locked(invitation_id)
-        _require(may_send, acting_user, invitation)
+        rules.require(acting_user, "send_invitation", invitation)
         _require_sendable(invitation)
         return _send_again(invitation)
 
@@ -187,7 +209,7 @@ def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation
     """Give the invitation a new link, which ends the old one, and send it. Raises as `resend` does."""
     with transaction.atomic():
         invitation = _locked(invitation_id)
-        _require(may_send, acting_user, invitation)
+        rules.require(acting_user, "replace_invitation", invitation)
         _require_sendable(invitation)
         invitation.nonce = uuid.uuid4()
         return _send_again(invitation, also=["nonce"])
@@ -201,7 +223,7 @@ def revoke(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
     """
     with transaction.atomic():
         invitation = _locked(invitation_id)
-        _require(may_revoke, acting_user, invitation)
+        rules.require(acting_user, "revoke_invitation", invitation)
         if invitation.state in (State.USED, State.REVOKED):
             raise AccountError(f"invitation_{invitation.state}")
         Invitation.objects.filter(pk=invitation.pk).update(revoked_at=Now())
@@ -210,11 +232,6 @@ def revoke(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
 
 def _locked(invitation_id: uuid.UUID) -> Invitation:
     return Invitation.objects.select_for_update().get(pk=invitation_id)
-
-
-def _require(may: Callable[[User, Invitation], bool], acting_user: User | None, invitation: Invitation) -> None:
-    if acting_user is not None and not may(acting_user, invitation):
-        raise PermissionDenied
 
 
 def _is_due(invitation: Invitation) -> bool:
@@ -322,8 +339,8 @@ def has_authority(invitation: Invitation) -> bool:
     return (
         inviter is not None
         and inviter.state == UserState.ACTIVE
-        and inviter.has_perm("accounts.add_invitation")
-        and roles.may_grant(inviter, invitation.roles.all())
+        and rules.may(inviter, "invite")
+        and rules.may(inviter, "grant_roles", invitation.roles.all())
     )
 
 
@@ -355,16 +372,6 @@ def can_be_asked(invitation: Invitation) -> bool:
 
 
 def visible_to(user: User) -> QuerySet[Invitation]:
-    """Return the invitations that `user` may see: their own, or all with the permission to view them."""
+    """Return the invitations that `user` may see (rule ``see_invitation``), as a set."""
     everything = Invitation.objects.select_related("invited_by").prefetch_related("roles")
     return everything if user.has_perm("accounts.view_invitation") else everything.filter(invited_by=user)
-
-
-def may_revoke(user: User, invitation: Invitation) -> bool:
-    own = invitation.invited_by_id == user.pk and user.has_perm("accounts.add_invitation")
-    return own or user.has_perm("accounts.change_invitation")
-
-
-def may_send(user: User, invitation: Invitation) -> bool:
-    """Whether `user` may send its link or see it: who could not grant its roles could else come in by it."""
-    return may_revoke(user, invitation) and roles.may_grant(user, invitation.roles.all())

@@ -13,13 +13,12 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import forgetting, identity, jobs, roles
+from accounts import forgetting, identity, jobs, rules
 from accounts.errors import AccountError
 from accounts.models import ErasedName, ReservedUsername, User
 from accounts.refusals import refusals
@@ -61,8 +60,8 @@ def deactivate(user: User, *, acting_user: User | None) -> bool:
     Raises AccountError: ``own_account``, ``last_superuser``, ``account_erased``; PermissionDenied.
     """
     with refusals(), transaction.atomic():
-        locked = _locked(user, acting_user)
-        _require_another(locked, acting_user)
+        locked = _locked(user)
+        _require_right(locked, acting_user, "shut_out")
         if locked.is_active:
             _change(user, is_active=False)
             _end_sessions(locked)
@@ -73,8 +72,8 @@ def deactivate(user: User, *, acting_user: User | None) -> bool:
 def restore(user: User, *, acting_user: User | None) -> bool:
     """Let a deactivated `user` in again; returns whether that changed anything. Raises as `deactivate` does."""
     with transaction.atomic():
-        locked = _locked(user, acting_user)
-        _require_another(locked, acting_user)
+        locked = _locked(user)
+        _require_right(locked, acting_user, "shut_out")
         if not locked.is_active:
             _change(user, is_active=True)
     return not locked.is_active
@@ -92,8 +91,7 @@ def schedule_erasure(user: User, *, after: timedelta, acting_user: User | None) 
     `delete_own_account`), ``last_superuser``, ``account_erased``; PermissionDenied.
     """
     with refusals(), transaction.atomic():
-        locked = _locked(user, acting_user)
-        _require_another(locked, acting_user)
+        _require_right(_locked(user), acting_user, "erase_user")
         return _plan(user, after)
 
 
@@ -104,14 +102,14 @@ def delete_own_account(user: User) -> datetime:
     Raises AccountError: ``last_superuser``, ``account_erased``.
     """
     with refusals(), transaction.atomic():
-        _locked(user, None)
+        _locked(user)
         return _plan(user, grace())
 
 
 def _plan(user: User, after: timedelta) -> datetime:
     _change(user, erase_at=Now() + after)
     _end_sessions(user)
-    planned: datetime = User.objects.values_list("erase_at", flat=True).get(pk=user.pk)
+    planned: Any = User.objects.values_list("erase_at", flat=True).get(pk=user.pk)
     jobs.send_mail_to_user.enqueue("erasure_scheduled", str(user.pk))
     if not after:
         jobs.erase_due_accounts.enqueue()
@@ -126,7 +124,8 @@ def cancel_erasure(user: User, *, acting_user: User | None, planned: datetime | 
     AccountError: ``not_scheduled``, ``account_erased``, ``link_invalid``; PermissionDenied.
     """
     with transaction.atomic():
-        locked = _locked(user, acting_user)
+        locked = _locked(user)
+        rules.require(acting_user, "cancel_erasure", locked)
         if locked.erase_at is None:
             raise AccountError("not_scheduled")
         # Whom an administrator has shut out does not let themselves in again.
@@ -154,8 +153,7 @@ def erase(user: User, *, acting_user: User | None) -> bool:
         locked = User.objects.select_for_update(skip_locked=True).filter(pk=user.pk, deleted_at=None).first()
         if locked is None:
             return False
-        _require_rights(locked, acting_user)
-        _require_another(locked, acting_user)
+        _require_right(locked, acting_user, "erase_user")
         _erase(locked)
     log.info("user.erased", id=str(user.pk))
     return True
@@ -232,23 +230,18 @@ def erase_due() -> int:
 # What they share
 
 
-def _locked(user: User, acting_user: User | None) -> User:
+def _locked(user: User) -> User:
     locked = User.objects.select_for_update().get(pk=user.pk)
     if locked.deleted_at is not None:
         raise AccountError("account_erased")
-    _require_rights(locked, acting_user)
     return locked
 
 
-def _require_rights(user: User, acting_user: User | None) -> None:
-    if acting_user is not None and not roles.may_edit(acting_user, user):
-        raise PermissionDenied
-
-
-def _require_another(user: User, acting_user: User | None) -> None:
-    """Nobody shuts themselves out, or in, by the way of an administrator."""
+def _require_right(user: User, acting_user: User | None, action: str) -> None:
+    """Nobody shuts themselves out, or in, by the way of an administrator; for others `rules` decide."""
     if user == acting_user:
         raise AccountError("own_account")
+    rules.require(acting_user, action, user)
 
 
 def _change(user: User, **columns: Any) -> None:

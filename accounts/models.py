@@ -11,11 +11,14 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.hashers import check_password, is_password_usable, make_password
 from django.contrib.auth.models import Group, PermissionsMixin
+from django.contrib.postgres.indexes import OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, URLValidator
 from django.db import models, transaction
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Now
+from django.db.models import Case, F, Func, Q, Value, When
+from django.db.models.expressions import OrderBy
+from django.db.models.functions import Collate, Lower, Now
+from django.db.models.indexes import IndexExpression
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -71,6 +74,12 @@ class UserState(models.TextChoices):
     DEACTIVATED = "deactivated", _("deactivated")
     SCHEDULED = "scheduled", _("to be erased")
     ERASED = "erased", _("erased")
+
+
+# As people are searched for; the last word is most people's family name. Each has an index.
+FOLDED_NAME = Lower("full_name")
+FAMILY_NAME = Lower(Func("full_name", Value("[^ ]+$"), function="SUBSTRING", output_field=models.TextField()))
+IndexExpression.register_wrappers(OrderBy, OpClass, Collate)  # all that django.contrib.postgres would do for us
 
 
 class User(AbstractBaseUser, PermissionsMixin):
@@ -166,6 +175,16 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index(fields=["id"], name="accounts_user_erased", condition=Q(deleted_at__isnull=False)),
             models.Index(fields=["id"], name="accounts_user_staff", condition=Q(is_staff=True)),
             models.Index(fields=["id"], name="accounts_user_superuser", condition=Q(is_superuser=True)),
+            models.Index(
+                OpClass(FOLDED_NAME, name="text_pattern_ops"),
+                name="accounts_user_full_name",
+                condition=~Q(full_name=""),
+            ),
+            models.Index(
+                OpClass(FAMILY_NAME, name="text_pattern_ops"),
+                name="accounts_user_family_name",
+                condition=~Q(full_name=""),
+            ),
         ]
         permissions = [("erase_user", "Can erase users")]
 
@@ -529,6 +548,61 @@ class LoginAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account} / {self.device or self.network}"
+
+
+class Import(models.Model):
+    """A file of people, checked and then written a batch at a time; `position` moves in a batch's transaction.
+
+    `content` holds what a page was sent, until all of it is written; a command reads its own file. `verdicts` are
+    those on the rows of a page: of the dry run first, then of what was done.
+    """
+
+    class Kind(models.TextChoices):
+        USERS = "users", _("people")
+        INVITATIONS = "invitations", _("invitations")
+
+    class State(models.TextChoices):
+        CHECKED = "checked", _("checked, nothing is written yet")
+        QUEUED = "queued", _("waiting for the worker")
+        RUNNING = "running", _("being written")
+        DONE = "done", _("done")
+        FAILED = "failed", _("stopped")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    kind = models.CharField(_("of"), max_length=12, choices=Kind.choices)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices)
+    code = models.CharField(_("why it stopped"), max_length=50, blank=True)
+    file_name = models.CharField(_("file"), max_length=200)
+    sha256 = models.CharField(max_length=64)
+    content = models.BinaryField(default=bytes, editable=False)
+    rows = models.PositiveIntegerField(_("rows"))
+    position = models.PositiveIntegerField(_("rows done"), default=0)
+    update_existing = models.BooleanField(_("changes those who exist"), default=False)
+    send_mail = models.BooleanField(_("mails a link to choose a password"), default=False)
+    counts = models.JSONField(_("counts"), default=dict)
+    verdicts = models.JSONField(_("verdicts"), default=list)
+    started_by = models.ForeignKey(
+        User, verbose_name=_("by"), on_delete=models.SET_NULL, null=True, related_name="imports"
+    )
+    started_by_name = models.CharField(_("by"), max_length=200)
+    from_command = models.BooleanField(_("by a command"), default=False)
+    created_at = models.DateTimeField(_("begun"), default=timezone.now)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+
+    class Meta:
+        verbose_name = _("import")
+        verbose_name_plural = _("imports")
+        default_permissions = ["view"]
+        constraints = [
+            models.CheckConstraint(condition=Q(position__lte=F("rows")), name="accounts_import_position"),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="accounts_import_created"),
+            models.Index(fields=["sha256"], name="accounts_import_unfinished", condition=Q(ended_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return self.file_name
 
 
 class RequestedMail(models.Model):

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from accounts import jobs, services
-from accounts.models import FormerPassword, LoginAttempt, RequestedMail, ReservedUsername
+from accounts.models import FormerPassword, Import, LoginAttempt, RequestedMail, ReservedUsername
 from config import retention
 
 
@@ -37,6 +37,12 @@ def register_rules() -> None:
         # With a history, each change deletes what is beyond it.
         kept_for=lambda: None if settings.PASSWORD_HISTORY else timedelta(),
         older_than=lambda before: FormerPassword.objects.filter(replaced_at__lt=before),
+    )
+    retention.register_rows(
+        "imports",
+        _("imports of people, with the verdicts on their rows"),
+        kept_for=lambda: timedelta(days=settings.IMPORTS_KEPT_DAYS),
+        older_than=lambda before: Import.objects.filter(created_at__lt=before),
     )
     retention.register_rows(
         "unconfirmed_accounts",

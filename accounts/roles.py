@@ -13,7 +13,7 @@ from django.apps import AppConfig, apps
 from django.contrib.auth.models import Group, Permission
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.loader import MigrationLoader
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from accounts.models import User
 
@@ -43,10 +43,16 @@ ROLES = {
         | _AUDIT
         | _HEALTH
         | _OPERATE
-        | {"accounts.add_user", "accounts.erase_user", "accounts.view_reservedusername", "auditlog.restore_record"},
+        | {
+            "accounts.add_user",
+            "accounts.erase_user",
+            "accounts.view_import",
+            "accounts.view_reservedusername",
+            "auditlog.restore_record",
+        },
         staff=True,
     ),
-    "Support": Role(permissions=_HELP | _HEALTH, staff=True),
+    "Support": Role(permissions=_HELP | _HEALTH | {"accounts.view_import"}, staff=True),
     "Auditor": Role(permissions=_LOOK | _AUDIT | _HEALTH | {"accounts.view_reservedusername"}, staff=True),
     MEMBER: Role(permissions=frozenset(), staff=False),
 }
@@ -75,11 +81,21 @@ def may_edit(user: User, other: User) -> bool:
 
     So nobody edits other staff, nor whoever holds (or held, when inactive) a permission that they lack.
     """
-    if user.is_superuser or user == other:
-        return True
-    if other.is_staff or other.is_superuser:
-        return False
-    return _names(Permission.objects.filter(Q(group__user=other) | Q(user=other))) <= user.get_all_permissions()
+    return user == other or editable(user, User.objects.filter(pk=other.pk)).exists()
+
+
+def editable(user: User, others: QuerySet[User]) -> QuerySet[User]:
+    """Narrow `others` down to those whom `user` may edit, as `may_edit` says, themselves left out."""
+    others = others.exclude(pk=user.pk)
+    if user.is_superuser:
+        return others
+    own = user.get_all_permissions()
+    labelled = Permission.objects.values_list("pk", "content_type__app_label", "codename")
+    lacked = [pk for pk, app, codename in labelled if f"{app}.{codename}" not in own]
+    above = list(Group.objects.filter(permissions__in=lacked).distinct().values_list("pk", flat=True))
+    return (
+        others.filter(is_staff=False, is_superuser=False).exclude(groups__in=above).exclude(user_permissions__in=lacked)
+    )
 
 
 def grantable(user: User) -> QuerySet[Group]:
@@ -109,6 +125,17 @@ def write_roles(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
         group, _made = group_model.objects.using(using).get_or_create(name=name)
         wanted = [_permission(permission_model, using, permission) for permission in sorted(role.permissions)]
         group.permissions.set(wanted)
+
+
+def differences(using: str = DEFAULT_DB_ALIAS) -> list[str]:
+    """Return the roles whose groups in the database are not as declared here, by name."""
+    held: dict[str, set[str]] = {}
+    rows = Group.objects.using(using).filter(name__in=ROLES).order_by()
+    for name, app, codename in rows.values_list(
+        "name", "permissions__content_type__app_label", "permissions__codename"
+    ):
+        held.setdefault(name, set()).update([f"{app}.{codename}"] if codename else [])
+    return [name for name, role in ROLES.items() if held.get(name) != set(role.permissions)]
 
 
 def _is_up_to_date(using: str) -> bool:

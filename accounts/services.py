@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles
+from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles, rules
 from accounts.errors import AccountError
 from accounts.models import ErasedName, LoginAttempt, ReservedUsername, User
 from accounts.refusals import refusals
@@ -323,7 +323,11 @@ def update_profile(user: User) -> None:
 
 def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
     """Mail each active user a one-use link to choose a new password; returns how many."""
-    active = list(users.filter(is_active=True, erase_at=None, deleted_at=None))
+    active = [
+        user
+        for user in users.filter(is_active=True, erase_at=None, deleted_at=None)
+        if rules.may(acting_user, "send_password_link", user)
+    ]
     with transaction.atomic():
         for user in active:
             # "An account was made for you" is for those who have never had a password.

@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import activity, invitations, links, policy, services
+from accounts import activity, invitations, links, policy, rules, services
 from accounts.errors import PAGES, AccountError
 from accounts.forms import (
     AddressForm,
@@ -251,5 +251,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 @require_safe
 def own_activity(request: HttpRequest) -> HttpResponse:
     """What the person did and what was done to their account; nobody sees another's here."""
-    page, entries = activity.page_of(cast("User", request.user), request.GET)
+    user = cast("User", request.user)
+    rules.require(user, "read_activity", user)
+    page, entries = activity.page_of(user, request.GET)
     return render(request, "accounts/activity.html", {"page": page, "entries": entries})

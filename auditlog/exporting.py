@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TextIO
@@ -51,11 +51,16 @@ def _row(record: Record, browser: str | None) -> dict[str, Any]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def csv_line(cells: Iterable[Any]) -> str:
+    """One line of CSV, no cell of which is one that a spreadsheet would take for a formula (OWASP, CSV injection)."""
+    return _line([_cell(value) for value in cells])
+
+
 def as_csv(found: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """Lines with a header; no cell is one that a spreadsheet would take for a formula (OWASP, CSV injection)."""
+    """Lines with a header."""
     yield _line(COLUMNS)
     for row in found:
-        yield _line([_cell(value) for value in row.values()])
+        yield csv_line(row.values())
 
 
 def _line(cells: Any) -> str:

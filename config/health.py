@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django_tasks.base import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from accounts import activity
+from accounts import activity, roles
 from accounts.models import User
 from auditlog import care, events, reading
 from auditlog.describing import Described, describe
@@ -24,7 +24,7 @@ from config.checks import server_is_fit
 from config.database.deadline import database_budget
 from config.database.roles import has_two_roles
 from config.worker import MOST_ATTEMPTS, JsonArrayLength
-from healthcheck import operations
+from healthcheck import advice, operations
 from healthcheck.checks import limits, worse
 from healthcheck.registry import Check, register
 from healthcheck.results import Result, Status, judged
@@ -80,6 +80,13 @@ def configuration() -> Result:
     return Result(Status.PASS, "ok" if has_two_roles() else "one_role")
 
 
+def roles_in_step() -> Result:
+    """Whether the groups hold what the code declares; `migrate` puts them right."""
+    with database_budget(_SECONDS):
+        different = roles.differences()
+    return Result(Status.WARN if different else Status.PASS, "roles_differ" if different else "ok", len(different))
+
+
 def recent_records(request: HttpRequest) -> dict[str, Any]:
     """Return the newest records: all of them for whoever may see the trail, which is recorded, else one's own."""
     user = request.user
@@ -114,8 +121,16 @@ def _entry(entry: activity.Entry) -> dict[str, Any]:
     return asdict(entry) | {"at": entry.at.isoformat()}
 
 
+_ROLES_DIFFER = advice.Advice(
+    _("Somebody changed what a role may do, past the code that declares it. People may do more or less than meant."),
+    _("Run “manage.py migrate”, which puts it right; the audit trail of the group says who changed it."),
+)
+
+
 def register_all() -> None:
     """Register every check of this module."""
     register(Check(name="audit", label=_("Audit trail"), run=audit, every=300, detail=recent_records))
     register(Check(name="worker", label=_("Worker"), run=worker))
+    register(Check(name="roles", label=_("Roles"), run=roles_in_step, every=300))
+    advice.tell("roles", "roles_differ", _ROLES_DIFFER)
     register(Check(name="configuration", label=_("Configuration"), run=configuration, every=300))

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from accounts import services
+from accounts import searching, services
 from accounts.errors import MESSAGES, AccountError
 from accounts.models import ReservedUsername, User
 from config.paging import CappedPaginator
@@ -101,7 +102,11 @@ def test_the_newest_come_first(admins_browser: Client) -> None:
         ("jane", ["jane.doe"]),
         ("JANE.D", ["jane.doe"]),
         ("ｊａｎｅ", ["jane.doe"]),
-        ("doe", []),  # the beginning, which an index serves on a table of any size
+        ("ne.d", []),  # the beginning, which an index serves on a table of any size
+        ("Jane  Mary", ["jane.doe"]),
+        ("jane mary öz", ["jane.doe"]),
+        ("ÖZGÜR", ["jane.doe"]),
+        ("mary", []),
         ("mail.jane@exam", ["jane.doe"]),
         ("Mail.Jane@Example.com", ["jane.doe"]),
         ("post@bücher.de", ["reader"]),
@@ -116,7 +121,7 @@ def test_the_newest_come_first(admins_browser: Client) -> None:
     ],
 )
 def test_search_by_the_beginning_of_name_or_address(admins_browser: Client, term: str, found: list[str]) -> None:
-    UserFactory.create(username="jane.doe", email="mail.jane@example.com", full_name="Doe")
+    UserFactory.create(username="jane.doe", email="mail.jane@example.com", full_name="Jane Mary Özgür")
     UserFactory.create(username="reader", email="post@bücher.de")
     assert sorted(listed(admins_browser, f"?q={term.replace('%', '%25')}")) == sorted(found)
 
@@ -125,6 +130,33 @@ def test_search_by_a_whole_id(admins_browser: Client, owner: User, colleague: Us
     assert listed(admins_browser, f"?q={owner.pk}") == ["owner"]
     assert listed(admins_browser, f"?q={owner.pk.hex.upper()}") == ["owner"]
     assert listed(admins_browser, f"?q={str(owner.pk)[:-1]}") == []
+
+
+def test_a_common_beginning_shows_some_and_says_that_there_are_more(
+    admins_browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    UserFactory.create(username="ada.b", email="z@example.com", full_name="Ada Byron")
+    UserFactory.create(username="ada.a", email="y@example.com", is_active=False)
+    assert "Type more letters" not in admins_browser.get(LIST + "?q=ada").content.decode()
+    monkeypatch.setattr(searching, "MOST", 1)
+    assert "Type more letters" in admins_browser.get(LIST + "?q=ada").content.decode()
+    assert "Type more letters" not in admins_browser.get(LIST + "?q=ada.a").content.decode()
+    # Of those that the filters leave, not of all.
+    assert listed(admins_browser, "?q=ada&state=deactivated") == ["ada.a"]
+
+
+def test_every_way_to_find_somebody_reads_a_range_of_one_index(db: None) -> None:
+    """Whatever the planner knows: sequential scans and sorts are off, so that what is left is what the indexes can."""
+    for way in searching._ways("ada"):
+        with connection.cursor() as cursor, transaction.atomic():
+            cursor.execute("SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off")
+            statement, parameters = searching._range(User.objects.all(), *way).query.sql_with_params()
+            cursor.execute(f"EXPLAIN (FORMAT TEXT) {statement}", parameters)
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        index = f"accounts_user_{way[0].replace(' ', '_')}"
+        assert f"Index Scan using {index} " in plan, plan
+        assert "Sort" not in plan, plan
+        assert "~>=~ 'ada'" in plan, plan
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,12 @@ def _passwords(database: Database, options: argparse.Namespace) -> list[Figure]:
     return passwords.meter_times()
 
 
+def _people(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import people_pages
+
+    return people_pages.page_times()
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
@@ -111,4 +117,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "probes": _probes,
     "statistics": _health_figures,
     "passwords": _passwords,
+    "people": _people,
 }

@@ -310,6 +310,13 @@ def test_a_job_that_was_given_up_is_told_for_a_day() -> None:
 
 
 @pytest.mark.django_db
+def test_a_role_that_is_not_as_the_code_declares_it_warns() -> None:
+    assert health.roles_in_step() == Result(PASS, "ok", 0)
+    Group.objects.get(name="Support").permissions.clear()
+    assert health.roles_in_step() == Result(WARN, "roles_differ", 1)
+
+
+@pytest.mark.django_db
 def test_one_role_for_everything_passes_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert health.configuration() == Result(PASS, "ok")
     monkeypatch.setitem(connections["direct"].settings_dict, "USER", connections["default"].settings_dict["USER"])

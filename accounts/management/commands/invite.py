@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 import auditlog
-from accounts import identity, invitations, links
+from accounts import identity, invitations, links, rules
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 from config.database import retry
@@ -120,7 +120,7 @@ def _inviter(username: str | None) -> User | None:
     if username is None:
         return None
     inviter = User.objects.by_login_name(username)
-    if inviter is None or not inviter.has_perm("accounts.add_invitation"):
+    if inviter is None or not rules.may(inviter, "invite"):
         raise CommandError(f"There is no user {username!r} who may invite.")
     return inviter
 

@@ -1,0 +1,168 @@
+"""Roles given to many people at once, and taken: by the command and by the admin."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts import role_changes
+from accounts.models import User
+from auditlog.models import Record
+from tests.accounts.test_roles import with_role
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/accounts/user/"
+
+
+def group(name: str) -> Group:
+    return Group.objects.get(name=name)
+
+
+def held(user: User) -> set[str]:
+    return set(user.groups.values_list("name", flat=True))
+
+
+def is_staff(user: User) -> bool:
+    return User.objects.get(pk=user.pk).is_staff
+
+
+def members(count: int) -> list[User]:
+    people: list[User] = UserFactory.create_batch(count)
+    for user in people:
+        user.groups.set([group("Member")])
+    return people
+
+
+def change(people: list[User], role: str, actor: User | None, *, give: bool = True, **more: Any) -> dict[str, str]:
+    verdicts = role_changes.change_roles(
+        [user.pk for user in people], group(role), give=give, acting_user=actor, **more
+    )
+    return {verdict.user.username: verdict.code for verdict in verdicts}
+
+
+def test_who_is_given_a_role_of_the_staff_enters_the_console_until_it_is_taken(administrator: User) -> None:
+    ada, bob = members(2)
+    assert change([ada, bob], "Support", administrator) == {ada.username: "done", bob.username: "done"}
+    assert held(ada) == {"Member", "Support"}
+    assert is_staff(ada)
+    change([ada], "Auditor", administrator)
+    change([ada], "Support", administrator, give=False)
+    assert is_staff(ada), "one role of the staff is left"
+    change([ada], "Auditor", administrator, give=False)
+    assert not is_staff(ada)
+    assert is_staff(bob)
+
+
+def test_a_superuser_who_loses_a_role_stays_one(administrator: User) -> None:
+    other = with_role("Support", is_superuser=True)
+    change([other], "Support", administrator, give=False)
+    assert is_staff(other)
+
+
+def test_everybody_keeps_a_role(administrator: User) -> None:
+    (ada,) = members(1)
+    assert change([ada], "Member", administrator, give=False) == {ada.username: "last_role"}
+    bob = with_role("Support")
+    assert change([bob], "Support", administrator, give=False) == {bob.username: "done"}
+    assert held(bob) == {"Member"}
+
+
+def test_each_person_has_a_verdict_by_the_rules() -> None:
+    actor, staff, (ada, bob) = with_role("Support"), with_role("Auditor"), members(2)
+    bob.groups.add(group("Support"))
+    assert change([actor, staff, ada, bob], "Support", actor) == {
+        actor.username: "unchanged",
+        staff.username: "person_above_own",
+        ada.username: "done",
+        bob.username: "unchanged",
+    }
+    assert change([actor], "Member", actor) == {actor.username: "own_roles"}
+    (cyd,) = members(1)
+    assert change([cyd], "Administrator", actor) == {cyd.username: "role_above_own"}
+    assert change([cyd], "Support", with_role("Member", is_staff=False)) == {cyd.username: "person_above_own"}
+    assert held(cyd) == {"Member"}
+
+
+def test_many_cost_as_many_statements_as_two() -> None:
+    assert statements(2) == statements(20)
+
+
+def statements(count: int) -> int:
+    actor, people = with_role("Administrator"), members(count)
+    with CaptureQueriesContext(connection) as captured:
+        assert set(change(people, "Support", User.objects.get(pk=actor.pk)).values()) == {"done"}
+    return len(captured)
+
+
+def test_the_change_is_recorded_with_who_and_why(administrator: User) -> None:
+    (ada,) = members(1)
+    change([ada], "Support", administrator, reason="joins the help desk")
+    records = Record.objects.filter(object_id=str(ada.pk), reason="joins the help desk")
+    assert {record.action for record in records} >= {"update"}
+    assert records.filter(new__is_staff=True).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_change_the_same_people_at_once_both_get_their_way() -> None:
+    people, faults = members(30), []
+    start = threading.Barrier(2)
+
+    def give(role: str) -> None:
+        try:
+            start.wait()
+            assert set(change(people, role, None).values()) == {"done"}
+        except BaseException as fault:
+            faults.append(fault)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=give, args=[role]) for role in ("Support", "Auditor")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert {frozenset(held(user)) for user in people} == {frozenset({"Member", "Support", "Auditor"})}
+
+
+# The command
+
+
+def run(*arguments: str, capsys: Any) -> Any:
+    call_command("roles", *arguments, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_command_gives_takes_and_lists(owner: User, capsys: Any) -> None:
+    owner.groups.set([group("Member")])
+    assert run("give", "owner", "support", capsys=capsys) == [{"user": "owner", "result": "done", "words": ""}]
+    assert run("list", "OWNER@example.com", capsys=capsys) == [{"user": "owner", "roles": ["Member", "Support"]}]
+    assert run("give", "owner", "Support", capsys=capsys)[0]["result"] == "unchanged"
+    assert {"role": "Support", "people": 1, "declared": True} in run("list", capsys=capsys)
+    assert run("take", "owner", "Support", "--reason", "left", capsys=capsys)[0]["result"] == "done"
+    assert held(owner) == {"Member"}
+    call_command("roles", "list")
+    assert "Support: 0 people\n" in capsys.readouterr().out
+
+
+def test_the_command_says_what_it_could_not_do(owner: User, capsys: Any) -> None:
+    owner.groups.set([group("Member")])
+    with pytest.raises(SystemExit, match="1"):
+        call_command("roles", "take", "owner", "Member")
+    assert "owner: Everybody has a role at least" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="There is no user 'nobody'"):
+        call_command("roles", "give", "owner", "nobody", "Support")
+    with pytest.raises(CommandError, match=r"no role 'Boss'\. There are: Administrator, Auditor, Member, Support"):
+        call_command("roles", "give", "owner", "Boss")
+    with pytest.raises(CommandError, match="There is no user"):
+        call_command("roles", "list", "a\0b")
+    assert held(owner) == {"Member"}
