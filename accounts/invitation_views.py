@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import cast
 from uuid import UUID
 
@@ -64,7 +65,18 @@ def invitation(request: HttpRequest) -> HttpResponse:
             invitations.require_open(found)
     except AccountError as refusal:
         return refused(request, refusal, found)
+    if request.method == "POST":
+        invitations.note_opening(token)
     return signup_page(request, found, token)
+
+
+@login_not_required
+@never_cache
+@require_POST
+def invitation_opened(request: HttpRequest) -> HttpResponse:
+    """Hear from the page that somebody uses it; the answer is the same whatever the link is."""
+    invitations.note_opening(request.session.get(_INVITATION_TOKEN, ""))
+    return HttpResponse(status=HTTPStatus.NO_CONTENT)
 
 
 @login_not_required

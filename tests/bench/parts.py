@@ -108,6 +108,12 @@ def _people(database: Database, options: argparse.Namespace) -> list[Figure]:
     return people_pages.page_times()
 
 
+def _figures(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import accounts_at_scale
+
+    return accounts_at_scale.measure(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
@@ -118,4 +124,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "statistics": _health_figures,
     "passwords": _passwords,
     "people": _people,
+    "figures": _figures,
 }

@@ -12,8 +12,8 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from accounts import links
-from accounts.models import Invitation, Redemption, User
+from accounts import invitations, links
+from accounts.models import Invitation, Opening, Redemption, User
 from tests.browser.conftest import Arrive, Visitor, invite, make_link
 from tests.browser.test_journeys import sign_in
 from tests.browser.test_pages import inspect, look
@@ -107,6 +107,43 @@ def test_pages_of_who_is_invited_are_sound(arrive: Arrive) -> None:
     for name, invitation in made.items():
         faults += inspect(arrive(), f"invited-{name}", path_of(invitation))
     assert faults == []
+
+
+def test_the_consoles_figures_of_invitations_are_sound(arrive: Arrive) -> None:
+    inviter = UserFactory.create(username="gatekeeper", is_staff=True, is_superuser=True)
+    visitor = arrive()
+    sign_in(visitor, "gatekeeper")
+    faults = _of_console(visitor, "figures-empty", "/admin/accounts/invitation/figures/")
+    made = one_of_each_kind(inviter)
+    invitations.note_opening(path_of(made["open"]).rstrip("/").split("/")[-1])
+    faults += _of_console(visitor, "figures", "/admin/accounts/invitation/figures/?days=7")
+    assert visitor.page.locator(".funnel-bar").count() == 7
+    visitor.go("/admin/accounts/invitation/")
+    visitor.page.click("text=Invitation figures")
+    assert visitor.page.url.endswith("/admin/accounts/invitation/figures/")
+    assert faults == []
+
+
+def _of_console(visitor: Visitor, name: str, path: str) -> list[str]:
+    """As `inspect`, with the table behind the plot open; what Django's own pages weigh is not ours."""
+    visitor.go(path)
+    if (behind := visitor.page.locator(".funnel-behind summary")).count():
+        behind.click()
+    return look(visitor, f"page-{name}", within=".figures")
+
+
+def test_an_invitation_is_opened_by_whoever_presses_a_key_and_not_by_its_page(arrive: Arrive) -> None:
+    invitation = make_link(acting_user=None)
+    scanner = arrive()  # runs scripts, and leaves
+    scanner.go(path_of(invitation))
+    scanner.page.wait_for_load_state("networkidle")
+    assert not Opening.objects.exists()
+    person = arrive()
+    person.go(path_of(invitation))
+    with person.page.expect_response("**/invitation/opened/") as told:
+        person.page.press("[name=username]", "a")
+    assert told.value.status == 204
+    assert Opening.objects.get().invitation_id == invitation.pk
 
 
 @pytest.mark.parametrize("mode", ["invite", "closed"])
