@@ -29,7 +29,7 @@ def register_models() -> None:
             "signup_key",
         ],
         masked=["password"],
-        personal=["username", "email", "full_name", "bio", "avatar_url"],
+        personal=["username", "email", "full_name", "bio", "avatar_url", "time_zone", "language"],
         quiet=["last_login", "login_count", "updated_at", "version"],
         line=_line_of_user,
         restore=_restore_user,

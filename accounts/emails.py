@@ -11,7 +11,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from accounts import links
+from accounts import links, preferences
 from accounts.models import Invitation, User
 
 log = structlog.get_logger("accounts.emails")
@@ -51,7 +51,8 @@ def send(mail: str, user: User) -> bool:
         mail = "verify_email"  # "simply sign in" would be a dead end
     if mail == "verify_email" and user.email_verified_at is not None:
         return False
-    _send(mail, user.email, {"user": user, **MAILS[mail](user)})
+    with preferences.of_user(user):
+        _send(mail, user.email, {"user": user, **MAILS[mail](user)})
     log.info("mail.sent", mail=mail, user=str(user.pk))
     return True
 
@@ -67,7 +68,8 @@ def send_invitation(invitation: Invitation) -> bool:
 def send_invitation_asked(invitation: Invitation, inviter: User) -> None:
     """Tell `inviter` that somebody stood before their expired invitation. Raises as `send` does."""
     url = links.absolute(reverse("invitation_detail", args=[invitation.pk]))
-    _send("invitation_asked", inviter.email, {"user": inviter, "invitation": invitation, "url": url})
+    with preferences.of_user(inviter):
+        _send("invitation_asked", inviter.email, {"user": inviter, "invitation": invitation, "url": url})
     log.info("mail.sent", mail="invitation_asked", user=str(inviter.pk), invitation=str(invitation.pk))
 
 

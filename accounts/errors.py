@@ -15,6 +15,10 @@ MESSAGES = {
     "username_look_alike": _("This username looks like one that exists. Please choose another one."),
     "username_retired": _("This username was given up recently and is not free yet."),
     "email_taken": _("This e-mail address already belongs to an account."),
+    "changed_meanwhile": _(
+        "Your profile was changed in the meantime, perhaps in another tab. Nothing of this was saved. Please compare: "
+        "saving again puts what stands here in place of it."
+    ),
     "link_invalid": _("This link is not valid any more. Please ask for a new one."),
     "signup_closed": _("Sign-up is not open to everybody at the moment."),
     "invitation_invalid": _("This invitation is not valid."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -13,10 +14,11 @@ from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, Se
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.forms import model_to_dict
+from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from accounts import identity, invitations, lockout, roles, services
+from accounts import identity, invitations, lockout, preferences, roles, services
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
@@ -175,14 +177,44 @@ class ChangePasswordForm(PolicyBesideFirstField, PasswordChangeForm):
 
 
 class ProfileForm(forms.ModelForm[User]):
+    """`version` is that of the row when the page was made: of two tabs, the second is told."""
+
+    stored: Sequence[tuple[Any, str]] = ()  # (label, value)
+    version = forms.IntegerField(min_value=1, max_value=2**31 - 1, widget=forms.HiddenInput)
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        required=False,
+        choices=preferences.zone_choices,
+        help_text=_("In which pages show times. UTC is shown when you point at one."),
+    )
+    language = forms.ChoiceField(label=_("Language"), required=False, choices=preferences.language_choices)
+
     class Meta:
         model = User
-        fields = ["full_name", "bio", "avatar_url"]
+        fields = ["full_name", "bio", "avatar_url", "time_zone", "language"]
         widgets = {
             "full_name": forms.TextInput(attrs={"autocomplete": "name"}),
             "bio": forms.Textarea(attrs={"rows": 4}),
             "avatar_url": forms.URLInput(attrs={"autocomplete": "photo"}),
         }
+
+    def __init__(self, data: QueryDict | None = None, *, instance: User) -> None:
+        super().__init__(data, instance=instance, initial={"version": instance.version})
+        if len(settings.LANGUAGES) == 1:
+            del self.fields["language"]
+
+    def renewed(self, current: User) -> ProfileForm:
+        """Return the form with what was typed and the version of `current`: sent again, it is meant.
+
+        It also says what is saved now and differs from what was typed (`stored`).
+        """
+        data = cast("QueryDict", self.data).copy()
+        data["version"] = str(current.version)
+        form = type(self)(data, instance=current)
+        saved = model_to_dict(current, fields=self.Meta.fields)
+        form.is_valid()
+        form.stored = [(form[name].label, saved[name]) for name in form.changed_data if name in saved]
+        return form
 
 
 MOST_ADDRESSES = 100  # that one form invites; each takes a few statements of the page's time

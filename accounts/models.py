@@ -97,6 +97,9 @@ class User(AbstractBaseUser, PermissionsMixin):
         validators=[URLValidator(schemes=["https"])],
         help_text=_("Kept as a link; Gatehouse itself never fetches it."),
     )
+    # Empty: as the browser and the site say. The database's own default lets a version without them go on inserting.
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", db_default="")
+    language = models.CharField(_("language"), max_length=16, blank=True, default="", db_default="")
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Clear this instead of deleting the account.")
     )

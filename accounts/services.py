@@ -325,9 +325,20 @@ def change_password(user: User, password: str) -> None:
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
 
 
-def update_profile(user: User) -> None:
-    """Save what people may say about themselves."""
-    user.save(update_fields=["full_name", "bio", "avatar_url"])
+PROFILE = ("full_name", "bio", "avatar_url", "time_zone", "language")
+
+
+@auditlog.acting_as(reason="own profile edited")
+def update_profile(user: User, *, version: int) -> None:
+    """Save what people may say about themselves, if the row still has the version that they were shown.
+
+    Raises AccountError (``changed_meanwhile``) unless it says the same already; nothing is written then.
+    """
+    said = {name: getattr(user, name) for name in PROFILE}
+    with transaction.atomic():
+        saved = User.objects.filter(pk=user.pk, version=version).update(**said)
+        if not saved and not User.objects.filter(pk=user.pk, **said).exists():
+            raise AccountError("changed_meanwhile")
 
 
 def set_active(users: QuerySet[User], active: bool, *, acting_user: User) -> int:
