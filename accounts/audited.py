@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
-from accounts.models import Invitation, Redemption, ReservedUsername, User
+from accounts.models import AddressChange, Invitation, Redemption, ReservedUsername, User
 from auditlog import describing
 from auditlog.models import Record
 
@@ -49,6 +49,12 @@ def register_models() -> None:
         label=["username_canonical"],
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
+    )
+    auditlog.register(
+        AddressChange,
+        label=["new_email"],
+        excluded=["old_email_canonical", "new_email_canonical"],
+        personal=["old_email", "new_email"],
     )
     describing.name_actions(
         {

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from accounts import links, preferences
-from accounts.models import Invitation, User
+from accounts.models import AddressChange, Invitation, User
 
 log = structlog.get_logger("accounts.emails")
 
@@ -39,6 +39,9 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "password_reset": _set_password,
     "password_changed": _doors,
     "set_password": _set_password,
+    "address_asked": _doors,
+    "address_in_use": _doors,
+    "address_restored": _set_password,
 }
 
 
@@ -71,6 +74,23 @@ def send_invitation_asked(invitation: Invitation, inviter: User) -> None:
     with preferences.of_user(inviter):
         _send("invitation_asked", inviter.email, {"user": inviter, "invitation": invitation, "url": url})
     log.info("mail.sent", mail="invitation_asked", user=str(inviter.pk), invitation=str(invitation.pk))
+
+
+def send_address_confirmation(change: AddressChange) -> bool:
+    """Ask at the new address whether it shall be the account's; returns True. Raises as `send` does."""
+    about = {"url": links.confirm_address_url(change), "hours": settings.EMAIL_VERIFICATION_HOURS}
+    with preferences.of_user(change.user):
+        _send("address_confirm", change.new_email, {"user": change.user, **about})
+    log.info("mail.sent", mail="address_confirm", user=str(change.user_id))
+    return True
+
+
+def send_address_changed(change: AddressChange) -> None:
+    """Tell the old address, with the link that restores it. Raises as `send` does."""
+    about = {"url": links.undo_address_url(change), "days": settings.EMAIL_UNDO_DAYS}
+    with preferences.of_user(change.user):
+        _send("address_changed", change.old_email, {"user": change.user, **about})
+    log.info("mail.sent", mail="address_changed", user=str(change.user_id))
 
 
 def _send(mail: str, address: str, about: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ MESSAGES = {
         "Your profile was changed in the meantime, perhaps in another tab. Nothing of this was saved. Please compare: "
         "saving again puts what stands here in place of it."
     ),
+    "address_same": _("This is your address already."),
+    "address_changes_limit": _("You have asked for too many changes of your address today. Please try again tomorrow."),
     "link_invalid": _("This link is not valid any more. Please ask for a new one."),
     "signup_closed": _("Sign-up is not open to everybody at the moment."),
     "invitation_invalid": _("This invitation is not valid."),

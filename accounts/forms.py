@@ -176,6 +176,37 @@ class ChangePasswordForm(PolicyBesideFirstField, PasswordChangeForm):
         return old_password
 
 
+class ChangeAddressForm(forms.Form):
+    """A new address, and the password again, which counts as a login does."""
+
+    email = forms.CharField(
+        label=_("New e-mail address"),
+        max_length=identity.LONGEST_EMAIL,
+        validators=[identity.validate_email_address, identity.validate_email_domain],
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+    password = PasswordField(label=_("Current password"), autocomplete="current-password")
+
+    def __init__(self, data: QueryDict | None = None, *, request: HttpRequest) -> None:
+        self.request = request
+        super().__init__(data)
+
+    def clean_email(self) -> str:
+        email: str = self.cleaned_data["email"]
+        if identity.canonical_email(email) == cast("User", self.request.user).email_canonical:
+            raise AccountError("address_same").as_validation_error()
+        return email
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        if "email" not in self.cleaned_data:  # what is refused anyway must cost no try
+            return password
+        if not lockout.checked_password(self.request, cast("User", self.request.user), password):
+            text = PasswordChangeForm.error_messages["password_incorrect"]
+            raise ValidationError(text, code="password_incorrect")
+        return password
+
+
 class ProfileForm(forms.ModelForm[User]):
     """`version` is that of the row when the page was made: of two tabs, the second is told."""
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from accounts import jobs, services
+from accounts import addresses, jobs, services
 from accounts.models import LoginAttempt, RequestedMail, ReservedUsername
 from config import retention
 
@@ -30,6 +30,12 @@ def register_rules() -> None:
         _("names that are free again"),
         kept_for=timedelta,  # each row says until when
         older_than=lambda before: ReservedUsername.objects.filter(reserved_until__lt=before),
+    )
+    retention.register_rows(
+        "address_changes",
+        _("changes of an e-mail address that cannot be confirmed or undone any more"),
+        kept_for=addresses.kept_for,
+        older_than=addresses.over_since,
     )
     retention.register_rows(
         "unconfirmed_accounts",

@@ -25,7 +25,7 @@ from django.utils import timezone
 import auditlog
 from accounts import identity, invitations, jobs, links, lockout, roles
 from accounts.errors import AccountError
-from accounts.models import LoginAttempt, ReservedUsername, User
+from accounts.models import AddressChange, LoginAttempt, ReservedUsername, User
 from config.database import retry
 
 _ENOUGH = 100  # rows that look like one name; more tell nothing new
@@ -37,6 +37,7 @@ _REFUSALS = {
     "accounts_user_look_alike": ("username_look_alike", "username"),
     "accounts_user_reserved_username": ("username_retired", "username"),
     "accounts_user_email": ("email_taken", "email"),
+    "accounts_user_reserved_email": ("email_taken", "email"),
     # Only the same form can meet its own key, so its caller looks the key up before it explains.
     "accounts_user_signup_key": ("username_taken", "username"),
     # Only the same attempt can meet its own id: it was committed, and the connection lost before it was told.
@@ -261,8 +262,10 @@ def find_twin(user: User, refusal: AccountError) -> User | None:
 
 def email_refusal(user: User) -> AccountError | None:
     """As `username_refusal`, for the address. For the admin only: a stranger must not learn it."""
-    twins = User.objects.exclude(pk=user.pk).filter(email_canonical=identity.canonical_email(user.email))
-    return AccountError("email_taken", "email") if twins.exists() else None
+    canonical = identity.canonical_email(user.email)
+    twins = User.objects.exclude(pk=user.pk).filter(email_canonical=canonical)
+    kept = AddressChange.objects.exclude(user=user.pk).filter(old_email_canonical=canonical, undo_until__gt=Now())
+    return AccountError("email_taken", "email") if twins.exists() or kept.exists() else None
 
 
 def send_verification(email: str) -> None:

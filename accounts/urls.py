@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import invitation_views, views
+from accounts import address_views, invitation_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -35,6 +35,12 @@ urlpatterns = [
         name="password_reset_confirm",
     ),
     path("password/change/", views.ChangePassword.as_view(), name="password_change"),
+    path("email/", address_views.change_address, name="change_address"),
+    path("email/keep/", address_views.give_up_address, name="give_up_address"),
+    path("email/confirm/", address_views.confirm_address, name="confirm_address"),
+    path("email/confirm/<str:token>/", address_views.confirm_address_link, name="confirm_address_link"),
+    path("email/undo/", address_views.undo_address, name="undo_address"),
+    path("email/undo/<str:token>/", address_views.undo_address_link, name="undo_address_link"),
     path("profile/", views.profile, name="profile"),
     path("activity/", views.own_activity, name="activity"),
 ]
