@@ -152,6 +152,8 @@ def undo_change(token: str) -> None:
 
 def _locked_owner(token: str) -> User | None:
     change_id = links.read_undo_address_token(token)
+    if change_id is None:
+        return None
     owners = User.objects.filter(deleted_at=None, address_changes__pk=change_id)
     return owners.select_for_update(of=("self",)).first()
 

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import address_views, invitation_views, views
+from accounts import address_views, invitation_views, own_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -42,5 +42,6 @@ urlpatterns = [
     path("email/undo/", address_views.undo_address, name="undo_address"),
     path("email/undo/<str:token>/", address_views.undo_address_link, name="undo_address_link"),
     path("profile/", views.profile, name="profile"),
+    path("security/sign-ins/", own_views.own_sign_ins, name="sign_ins"),
     path("activity/", views.own_activity, name="activity"),
 ]
