@@ -11,7 +11,16 @@ from django.utils.translation import gettext_lazy as _
 import auditlog
 from accounts import services
 from accounts.errors import AccountError
-from accounts.models import ErasedName, FormerPassword, Import, Invitation, Redemption, ReservedUsername, User
+from accounts.models import (
+    AddressChange,
+    ErasedName,
+    FormerPassword,
+    Import,
+    Invitation,
+    Redemption,
+    ReservedUsername,
+    User,
+)
 from auditlog import describing
 from auditlog.models import Record
 
@@ -30,7 +39,7 @@ def register_models() -> None:
             "signup_key",
         ],
         masked=["password"],
-        personal=["username", "email", "full_name", "bio", "avatar_url"],
+        personal=["username", "email", "full_name", "bio", "avatar_url", "time_zone", "language"],
         quiet=["last_login", "login_count", "updated_at", "version"],
         line=_line_of_user,
         restore=_restore_user,
@@ -60,6 +69,12 @@ def register_models() -> None:
         personal=["username_canonical"],
     )
     auditlog.register(ErasedName, clear=["digest", "hash_key"])
+    auditlog.register(
+        AddressChange,
+        label=["new_email"],
+        excluded=["old_email_canonical", "new_email_canonical"],
+        personal=["old_email", "new_email"],
+    )
     describing.name_actions(
         {
             "locked_out": _("failed so often that sign-in is locked"),

@@ -11,8 +11,8 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from accounts import links
-from accounts.models import Invitation, User
+from accounts import links, preferences
+from accounts.models import AddressChange, Invitation, User
 
 log = structlog.get_logger("accounts.emails")
 
@@ -45,6 +45,9 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "set_password": _set_password,
     "erasure_scheduled": _erasure,
     "erasure_cancelled": _doors,
+    "address_asked": _doors,
+    "address_in_use": _doors,
+    "address_restored": _set_password,
 }
 _WAYS_IN = {"verify_email", "address_known", "password_reset", "set_password"}
 
@@ -62,7 +65,8 @@ def send(mail: str, user: User) -> bool:
         return False  # cancelled meanwhile
     if mail == "verify_email" and user.email_verified_at is not None:
         return False
-    _send(mail, user.email, {"user": user, **MAILS[mail](user)})
+    with preferences.of_user(user):
+        _send(mail, user.email, {"user": user, **MAILS[mail](user)})
     log.info("mail.sent", mail=mail, user=str(user.pk))
     return True
 
@@ -78,8 +82,26 @@ def send_invitation(invitation: Invitation) -> bool:
 def send_invitation_asked(invitation: Invitation, inviter: User) -> None:
     """Tell `inviter` that somebody stood before their expired invitation. Raises as `send` does."""
     url = links.absolute(reverse("invitation_detail", args=[invitation.pk]))
-    _send("invitation_asked", inviter.email, {"user": inviter, "invitation": invitation, "url": url})
+    with preferences.of_user(inviter):
+        _send("invitation_asked", inviter.email, {"user": inviter, "invitation": invitation, "url": url})
     log.info("mail.sent", mail="invitation_asked", user=str(inviter.pk), invitation=str(invitation.pk))
+
+
+def send_address_confirmation(change: AddressChange) -> bool:
+    """Ask at the new address whether it shall be the account's; returns True. Raises as `send` does."""
+    about = {"url": links.confirm_address_url(change), "hours": settings.EMAIL_VERIFICATION_HOURS}
+    with preferences.of_user(change.user):
+        _send("address_confirm", change.new_email, {"user": change.user, **about})
+    log.info("mail.sent", mail="address_confirm", user=str(change.user_id))
+    return True
+
+
+def send_address_changed(change: AddressChange) -> None:
+    """Tell the old address, with the link that restores it. Raises as `send` does."""
+    about = {"url": links.undo_address_url(change), "days": settings.EMAIL_UNDO_DAYS}
+    with preferences.of_user(change.user):
+        _send("address_changed", change.old_email, {"user": change.user, **about})
+    log.info("mail.sent", mail="address_changed", user=str(change.user_id))
 
 
 def _send(mail: str, address: str, about: dict[str, Any]) -> None:

@@ -15,6 +15,12 @@ MESSAGES = {
     "username_look_alike": _("This username looks like one that exists. Please choose another one."),
     "username_retired": _("This username was given up recently and is not free yet."),
     "email_taken": _("This e-mail address already belongs to an account."),
+    "changed_meanwhile": _(
+        "Your profile was changed in the meantime, perhaps in another tab. Nothing of this was saved. Please compare: "
+        "saving again puts what stands here in place of it."
+    ),
+    "address_same": _("This is your address already."),
+    "address_changes_limit": _("You have asked for too many changes of your address today. Please try again tomorrow."),
     "link_invalid": _("This link is not valid any more. Please ask for a new one."),
     "last_superuser": _(
         "This is the last superuser who can sign in. Make somebody else a superuser first, or nobody could look after "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -12,10 +13,11 @@ from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, Se
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.forms import model_to_dict
+from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from accounts import identity, invitations, lockout, meter, policy, roles, services
+from accounts import identity, invitations, lockout, meter, policy, preferences, roles, services
 from accounts.errors import AccountError, words_of
 from accounts.models import Invitation, User
 from accounts.passwords import LONGEST_PASSWORD_BYTES
@@ -219,15 +221,76 @@ class DeleteAccountForm(forms.Form):
         return password
 
 
+class ChangeAddressForm(forms.Form):
+    """A new address, and the password again, which counts as a login does."""
+
+    email = forms.CharField(
+        label=_("New e-mail address"),
+        max_length=identity.LONGEST_EMAIL,
+        validators=[identity.validate_email_address, identity.validate_email_domain],
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+    password = PasswordField(label=_("Current password"), autocomplete="current-password")
+
+    def __init__(self, data: QueryDict | None = None, *, request: HttpRequest) -> None:
+        self.request = request
+        super().__init__(data)
+
+    def clean_email(self) -> str:
+        email: str = self.cleaned_data["email"]
+        if identity.canonical_email(email) == cast("User", self.request.user).email_canonical:
+            raise AccountError("address_same").as_validation_error()
+        return email
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        if "email" not in self.cleaned_data:  # what is refused anyway must cost no try
+            return password
+        if not lockout.checked_password(self.request, cast("User", self.request.user), password):
+            text = PasswordChangeForm.error_messages["password_incorrect"]
+            raise ValidationError(text, code="password_incorrect")
+        return password
+
+
 class ProfileForm(forms.ModelForm[User]):
+    """`version` is that of the row when the page was made: of two tabs, the second is told."""
+
+    stored: Sequence[tuple[Any, str]] = ()  # (label, value)
+    version = forms.IntegerField(min_value=1, max_value=2**31 - 1, widget=forms.HiddenInput)
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        required=False,
+        choices=preferences.zone_choices,
+        help_text=_("In which pages show times. UTC is shown when you point at one."),
+    )
+    language = forms.ChoiceField(label=_("Language"), required=False, choices=preferences.language_choices)
+
     class Meta:
         model = User
-        fields = ["full_name", "bio", "avatar_url"]
+        fields = ["full_name", "bio", "avatar_url", "time_zone", "language"]
         widgets = {
             "full_name": forms.TextInput(attrs={"autocomplete": "name"}),
             "bio": forms.Textarea(attrs={"rows": 4}),
             "avatar_url": forms.URLInput(attrs={"autocomplete": "photo"}),
         }
+
+    def __init__(self, data: QueryDict | None = None, *, instance: User) -> None:
+        super().__init__(data, instance=instance, initial={"version": instance.version})
+        if len(settings.LANGUAGES) == 1:
+            del self.fields["language"]
+
+    def renewed(self, current: User) -> ProfileForm:
+        """Return the form with what was typed and the version of `current`: sent again, it is meant.
+
+        It also says what is saved now and differs from what was typed (`stored`).
+        """
+        data = cast("QueryDict", self.data).copy()
+        data["version"] = str(current.version)
+        form = type(self)(data, instance=current)
+        saved = model_to_dict(current, fields=self.Meta.fields)
+        form.is_valid()
+        form.stored = [(form[name].label, saved[name]) for name in form.changed_data if name in saved]
+        return form
 
 
 MOST_ADDRESSES = 100  # that one form invites; each takes a few statements of the page's time

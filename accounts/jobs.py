@@ -20,7 +20,7 @@ from django_tasks.base import Task, TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from accounts import emails, identity
-from accounts.models import Invitation, RequestedMail, User
+from accounts.models import AddressChange, Invitation, RequestedMail, User
 from config.database.locks import hold_until_commit
 from config.schedule import SLOW_QUEUE
 
@@ -58,6 +58,35 @@ def send_invitation_asked(invitation_id: str) -> None:
     invitation = Invitation.objects.select_related("invited_by").get(pk=invitation_id)
     if invitation.invited_by is not None:
         emails.send_invitation_asked(invitation, invitation.invited_by)
+
+
+@task()
+def send_address_confirmation(change_id: str) -> None:
+    """Ask the new address of a change that still waits; if it is somebody else's, tell them instead.
+
+    The look-up happens here, so that the page which asks costs the same and says the same.
+    """
+    waiting = AddressChange.objects.filter(state=AddressChange.State.WAITING)
+    change = waiting.select_related("user").filter(pk=change_id).first()
+    if change is None:
+        return
+    others = User.objects.filter(email_canonical=change.new_email_canonical).exclude(pk=change.user_id)
+    if (owner := others.first()) is None:
+        mail, send = "address_confirm", partial(emails.send_address_confirmation, change)
+    elif owner.is_active and owner.deleted_at is None:
+        mail, send = "address_in_use", partial(emails.send, "address_in_use", owner)
+    else:
+        return
+    _mail_within_limits(mail, change.new_email_canonical, send, user=str(change.user_id))
+
+
+@task()
+def send_address_changed(change_id: str) -> None:
+    """Tell the old address of a change how to undo it, while it can be."""
+    undoable = AddressChange.objects.filter(state=AddressChange.State.CONFIRMED, undo_until__gt=Now())
+    change = undoable.select_related("user").filter(pk=change_id).first()
+    if change is not None:
+        emails.send_address_changed(change)
 
 
 @task()

@@ -11,13 +11,16 @@ from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
 from django.core import signing
 from django.urls import reverse
+from django.utils.crypto import salted_hmac
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
-from accounts.models import Invitation, User
+from accounts.models import AddressChange, Invitation, User
 
 _VERIFY_SALT = "accounts.verify-email"
 _CANCEL_SALT = "accounts.cancel-erasure"
+_CONFIRM_ADDRESS_SALT = "accounts.confirm-address"
+_UNDO_ADDRESS_SALT = "accounts.undo-address"
 _INVITATION_SALT = "accounts.invitation"
 
 
@@ -71,6 +74,43 @@ def set_password_url(user: User) -> str:
     uid = urlsafe_base64_encode(force_bytes(user.pk))
     token = default_token_generator.make_token(user)
     return absolute(reverse("password_reset_confirm", args=[uid, token]))
+
+
+def confirm_address_url(change: AddressChange) -> str:
+    """Return the link that confirms the new address of `change`; it dies with the password and the address of now."""
+    content = [str(change.pk), fingerprint(change.user)]
+    return absolute(reverse("confirm_address_link", args=[signing.dumps(content, salt=_CONFIRM_ADDRESS_SALT)]))
+
+
+def read_confirm_address_token(token: str) -> tuple[UUID, str] | None:
+    """Return (id of the change, fingerprint of the account when it was asked for) of a token that we signed, else None.
+
+    Whether the change still waits is not asked here.
+    """
+    try:
+        change_id, was = signing.loads(token, salt=_CONFIRM_ADDRESS_SALT)
+    except (signing.BadSignature, ValueError, TypeError):
+        return None
+    return UUID(change_id), was
+
+
+def fingerprint(user: User) -> str:
+    """Return what differs once the account has another password or address."""
+    content = f"{user.pk} {user.password} {user.email_canonical}"
+    return salted_hmac("accounts.links.fingerprint", content, algorithm="sha256").hexdigest()
+
+
+def undo_address_url(change: AddressChange) -> str:
+    """Return the link that restores the old address of `change`; how long it works, the row says."""
+    return absolute(reverse("undo_address_link", args=[signing.dumps(str(change.pk), salt=_UNDO_ADDRESS_SALT)]))
+
+
+def read_undo_address_token(token: str) -> UUID | None:
+    """Return the id of the change that a token of ours undoes, else None."""
+    try:
+        return UUID(signing.loads(token, salt=_UNDO_ADDRESS_SALT))
+    except (signing.BadSignature, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

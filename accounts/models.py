@@ -118,6 +118,9 @@ class User(AbstractBaseUser, PermissionsMixin):
         validators=[URLValidator(schemes=["https"])],
         help_text=_("Kept as a link; Gatehouse itself never fetches it."),
     )
+    # Empty: as the browser and the site say. The database's own default lets a version without them go on inserting.
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", db_default="")
+    language = models.CharField(_("language"), max_length=16, blank=True, default="", db_default="")
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Clear this instead of deleting the account.")
     )
@@ -542,6 +545,53 @@ class ErasedName(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class AddressChange(models.Model):
+    """A new e-mail address that somebody asked for, and the old one, which can be restored for a while.
+
+    Its links are made of `id`, signed (see `links`). While `undo_until` lies ahead, nobody else can have the old
+    address: a trigger on the user table refuses it as one that is taken (see the migrations).
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("waiting for confirmation")
+        CONFIRMED = "confirmed", _("confirmed")
+        UNDONE = "undone", _("undone")
+        DROPPED = "dropped", _("given up")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, db_index=False, related_name="address_changes")
+    old_email = models.CharField(_("old e-mail address"), max_length=identity.LONGEST_EMAIL)
+    old_email_canonical = DerivedTextField(source="old_email", derive=identity.canonical_email)
+    old_verified_at = models.DateTimeField(_("old address verified at"), null=True)
+    new_email = models.CharField(_("new e-mail address"), max_length=identity.LONGEST_EMAIL)
+    new_email_canonical = DerivedTextField(source="new_email", derive=identity.canonical_email)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.WAITING)
+    requested_at = models.DateTimeField(_("asked for"), db_default=Now())
+    confirmed_at = models.DateTimeField(_("confirmed at"), null=True)
+    undo_until = models.DateTimeField(_("can be undone until"), null=True)
+
+    class Meta:
+        verbose_name = _("change of address")
+        verbose_name_plural = _("changes of address")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(state="waiting"), name="accounts_address_change_one_waiting"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["user", "requested_at"], name="accounts_address_change_user"),
+            models.Index(
+                fields=["old_email_canonical"],
+                name="accounts_address_change_old",
+                condition=Q(undo_until__isnull=False),
+            ),
+            models.Index(fields=["requested_at"], name="accounts_address_change_age"),
+        ]
+
+    def __str__(self) -> str:
+        return self.new_email
 
 
 class LoginAttempt(models.Model):

@@ -17,6 +17,7 @@ _REFUSALS = {
     # In the words of a name that is taken: nobody need know that somebody was erased.
     "accounts_user_erased_username": ("username_taken", "username"),
     "accounts_user_email": ("email_taken", "email"),
+    "accounts_user_reserved_email": ("email_taken", "email"),
     # Only the same form can meet its own key, so its caller looks the key up before it explains.
     "accounts_user_signup_key": ("username_taken", "username"),
     # Only the same attempt can meet its own id: it was committed, and the connection lost before it was told.

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from accounts import jobs, services
+from accounts import addresses, jobs, services
 from accounts.models import FormerPassword, Import, LoginAttempt, RequestedMail, ReservedUsername
 from config import retention
 
@@ -43,6 +43,12 @@ def register_rules() -> None:
         _("imports of people, with the verdicts on their rows"),
         kept_for=lambda: timedelta(days=settings.IMPORTS_KEPT_DAYS),
         older_than=lambda before: Import.objects.filter(created_at__lt=before),
+    )
+    retention.register_rows(
+        "address_changes",
+        _("changes of an e-mail address that cannot be confirmed or undone any more"),
+        kept_for=addresses.kept_for,
+        older_than=addresses.over_since,
     )
     retention.register_rows(
         "unconfirmed_accounts",

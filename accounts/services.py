@@ -24,7 +24,7 @@ from django.utils import timezone
 import auditlog
 from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles, rules
 from accounts.errors import AccountError
-from accounts.models import ErasedName, LoginAttempt, ReservedUsername, User
+from accounts.models import AddressChange, ErasedName, LoginAttempt, ReservedUsername, User
 from accounts.refusals import refusals
 from config.database import retry
 
@@ -252,8 +252,10 @@ def find_twin(user: User, refusal: AccountError) -> User | None:
 
 def email_refusal(user: User) -> AccountError | None:
     """As `username_refusal`, for the address. For the admin only: a stranger must not learn it."""
-    twins = User.objects.exclude(pk=user.pk).filter(email_canonical=identity.canonical_email(user.email))
-    return AccountError("email_taken", "email") if twins.exists() else None
+    canonical = identity.canonical_email(user.email)
+    twins = User.objects.exclude(pk=user.pk).filter(email_canonical=canonical)
+    kept = AddressChange.objects.exclude(user=user.pk).filter(old_email_canonical=canonical, undo_until__gt=Now())
+    return AccountError("email_taken", "email") if twins.exists() or kept.exists() else None
 
 
 def send_verification(email: str) -> None:
@@ -316,9 +318,20 @@ def change_password(user: User, password: str) -> None:
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
 
 
-def update_profile(user: User) -> None:
-    """Save what people may say about themselves."""
-    user.save(update_fields=["full_name", "bio", "avatar_url"])
+PROFILE = ("full_name", "bio", "avatar_url", "time_zone", "language")
+
+
+@auditlog.acting_as(reason="own profile edited")
+def update_profile(user: User, *, version: int) -> None:
+    """Save what people may say about themselves, if the row still has the version that they were shown.
+
+    Raises AccountError (``changed_meanwhile``) unless it says the same already; nothing is written then.
+    """
+    said = {name: getattr(user, name) for name in PROFILE}
+    with transaction.atomic():
+        saved = User.objects.filter(pk=user.pk, version=version).update(**said)
+        if not saved and not User.objects.filter(pk=user.pk, **said).exists():
+            raise AccountError("changed_meanwhile")
 
 
 def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import invitation_views, life_cycle_views, password_views, views
+from accounts import address_views, invitation_views, life_cycle_views, own_views, password_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -42,5 +42,13 @@ urlpatterns = [
     path("delete/", life_cycle_views.delete_account, name="delete_account"),
     path("delete/cancel/", life_cycle_views.cancel_erasure, name="cancel_erasure"),
     path("delete/cancel/<str:token>/", life_cycle_views.cancel_erasure_link, name="cancel_erasure_link"),
+    path("email/", address_views.change_address, name="change_address"),
+    path("email/keep/", address_views.give_up_address, name="give_up_address"),
+    path("email/confirm/", address_views.confirm_address, name="confirm_address"),
+    path("email/confirm/<str:token>/", address_views.confirm_address_link, name="confirm_address_link"),
+    path("email/undo/", address_views.undo_address, name="undo_address"),
+    path("email/undo/<str:token>/", address_views.undo_address_link, name="undo_address_link"),
+    path("profile/", views.profile, name="profile"),
+    path("security/sign-ins/", own_views.own_sign_ins, name="sign_ins"),
     path("activity/", views.own_activity, name="activity"),
 ]

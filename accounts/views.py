@@ -233,17 +233,24 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
         return {**super().get_context_data(**kwargs), "password_rules": policy.rules()}
 
 
+@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def profile(request: HttpRequest) -> HttpResponse:
     # A form edits its instance even when it is invalid, so it gets one that nothing else shows.
     user = User.objects.get(pk=cast("User", request.user).pk)
     form = ProfileForm(request.POST if request.method == "POST" else None, instance=user)
+    status = form_status(form)
     if form.is_bound and form.is_valid():
-        services.update_profile(form.instance)
-        messages.success(request, _("Your profile is saved."))
-        return SeeOther(reverse("profile"))
-    return render(request, "accounts/profile.html", {"form": form}, status=form_status(form))
+        try:
+            services.update_profile(form.instance, version=form.cleaned_data["version"])
+        except AccountError as refusal:
+            form = form.renewed(User.objects.get(pk=user.pk))
+            status = explained(form, refusal)
+        else:
+            messages.success(request, _("Your profile is saved."))
+            return SeeOther(reverse("profile"))
+    return render(request, "accounts/profile.html", {"form": form}, status=status)
 
 
 @never_cache

@@ -89,6 +89,7 @@ MIDDLEWARE = [
     "config.middleware.BoundedBodyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.preferences.PreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "config.middleware.MethodPageMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -130,6 +131,7 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]  # those that exist, each by its own name
 TIME_ZONE = "UTC"
 USE_TZ = True
 LOCALE_PATHS = [BASE_DIR / "locale"]
@@ -236,6 +238,8 @@ env.require_random("NAME_HASH_KEY", [NAME_HASH_KEY] if NAME_HASH_KEY else [])
 env.require_random("NAME_HASH_KEY_FALLBACKS", NAME_HASH_KEY_FALLBACKS)
 ACCOUNT_DELETION_GRACE_DAYS = env.integer("ACCOUNT_DELETION_GRACE_DAYS", 14, low=0, high=365)
 EMAIL_VERIFICATION_HOURS = env.integer("EMAIL_VERIFICATION_HOURS", 72, low=1, high=720)
+EMAIL_UNDO_DAYS = env.integer("EMAIL_UNDO_DAYS", 7, low=1, high=90)
+DATA_EXPORT_HOURS = env.integer("DATA_EXPORT_HOURS", 48, low=1, high=720)
 UNCONFIRMED_ACCOUNT_DAYS = env.integer("UNCONFIRMED_ACCOUNT_DAYS", 0, low=0, high=36500)
 if 0 < UNCONFIRMED_ACCOUNT_DAYS * 24 < EMAIL_VERIFICATION_HOURS:
     env.fault("UNCONFIRMED_ACCOUNT_DAYS: must not be shorter than EMAIL_VERIFICATION_HOURS, in which links still work.")

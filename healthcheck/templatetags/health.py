@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import template
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -22,7 +23,7 @@ from healthcheck.statistics import Cap
 register = template.Library()
 # The classes of the site's style sheet for what is well, doubtful and wrong.
 _TONES = {Status.PASS: "open", Status.WARN: "expired", Status.FAIL: "failed"}
-_FORMS = {"": "%Y-%m-%d %H:%M:%S UTC", "clock": "%H:%M", "day": "%-d %b", "hour": "%-d %b %H:%M"}
+_FORMS = {"": "%Y-%m-%d %H:%M:%S %Z", "clock": "%H:%M", "day": "%-d %b", "hour": "%-d %b %H:%M"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -175,9 +176,13 @@ def percent(share: float | None) -> str:
 
 @register.simple_tag
 def moment(at: datetime | str | None, form: str = "") -> SafeString | str:
-    """Return a moment, which `moments.js` shows in the reader's zone; `form` is one of `_FORMS`."""
+    """Return a moment in the zone of the request; `form` is one of `_FORMS`. For `moments.js`, which see."""
     if at is None:
         return "–"
     utc = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
-    text = f"{utc:{_FORMS[form]}}"
-    return format_html('<time datetime="{}" data-moment="{}">{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", form, text)
+    zone = timezone.get_current_timezone_name()
+    chosen = format_html(' data-zone="{}" title="{}"', zone, f"{utc:%Y-%m-%d %H:%M:%S} UTC") if zone != "UTC" else ""
+    text = f"{timezone.localtime(utc):{_FORMS[form]}}"
+    return format_html(
+        '<time datetime="{}" data-moment="{}"{}>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", form, chosen, text
+    )

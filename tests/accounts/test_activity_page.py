@@ -30,7 +30,7 @@ def lines(browser: Client, **asked: str) -> list[str]:
 
 
 def test_a_change_is_told_in_a_sentence_with_address_and_browser(owners_browser: Client, owner: User) -> None:
-    form = {"full_name": "Olivia O.", "bio": "Hello"}
+    form = {"full_name": "Olivia O.", "bio": "Hello", "version": owner.version}
     owners_browser.post("/accounts/profile/", form, REMOTE_ADDR="192.0.2.9", HTTP_USER_AGENT="Firefox <b>/1")
     newest = lines(owners_browser)[0]
     assert newest.startswith(

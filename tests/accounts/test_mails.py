@@ -31,8 +31,12 @@ MAILS = {
     "set_password": ("Your new account: choose a password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
     "erasure_scheduled": ("Your account will be erased", r"/accounts/delete/cancel/[\w:-]{40,}/"),
     "erasure_cancelled": ("Your account stays", r"/accounts/password/reset/"),
+    "address_asked": ("Your e-mail address is about to change", r"/accounts/password/reset/"),
+    "address_in_use": ("Somebody wants to use your e-mail address", r"/accounts/login/"),
+    "address_restored": ("Your e-mail address is back", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
+ABOUT_ADDRESSES = {"address_confirm", "address_changed"}
 
 
 @pytest.fixture
@@ -58,7 +62,11 @@ def html_of(message: Any) -> str:
 def test_these_are_all_the_mails() -> None:
     folder = project_settings.BASE_DIR / "templates" / "emails"
     assert set(emails.MAILS) == set(MAILS)
-    trios = {f"{name}{ending}" for name in {*MAILS, *ABOUT_INVITATIONS} for ending in (".subject.txt", ".txt", ".html")}
+    trios = {
+        f"{name}{ending}"
+        for name in {*MAILS, *ABOUT_INVITATIONS, *ABOUT_ADDRESSES}
+        for ending in (".subject.txt", ".txt", ".html")
+    }
     assert {path.name for path in folder.iterdir()} == trios | {"base.html"}
 
 

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.test import Client
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient, Client
+from django.utils import timezone, translation
 
+from accounts import services
 from accounts.models import User
 from auditlog.models import Record
-from tests.accounts.conftest import codes, text_of
+from tests.accounts.conftest import codes, run_jobs, sign_in, text_of
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
 
 PROFILE = "/accounts/profile/"
-FORM = {"full_name": "Olivia New", "bio": "Opens doors.", "avatar_url": "https://example.com/me.png"}
+FORM = {
+    "full_name": "Olivia New",
+    "bio": "Opens doors.",
+    "avatar_url": "https://example.com/me.png",
+    "time_zone": "Europe/Berlin",
+    "version": "1",
+}
+SAID = ("full_name", "bio", "avatar_url", "time_zone")
 
 
 def test_it_shows_who_is_signed_in(owners_browser: Client) -> None:
@@ -32,16 +45,17 @@ def test_what_people_say_about_themselves_is_saved(owners_browser: Client, owner
     assert (response.status_code, response["Location"]) == (303, PROFILE)
     assert "Your profile is saved." in text_of(owners_browser.get(PROFILE))
     owner.refresh_from_db()
-    assert (owner.full_name, owner.bio, owner.avatar_url) == tuple(FORM.values())
+    assert [getattr(owner, name) for name in SAID] == [FORM[name] for name in SAID]
+    assert owner.version == 2
     (record,) = Record.objects.filter(object_id=str(owner.pk), action="update")
     assert (record.actor_kind, record.actor_id, record.object_label) == ("user", str(owner.pk), "owner")
     assert (record.before["full_name"], record.after["full_name"]) == ("Olivia Owner", "Olivia New")
 
 
 def test_all_of_it_may_be_empty(owners_browser: Client, owner: User) -> None:
-    assert owners_browser.post(PROFILE, {}).status_code == 303
+    assert owners_browser.post(PROFILE, {"version": "1"}).status_code == 303
     owner.refresh_from_db()
-    assert (owner.full_name, owner.bio, owner.avatar_url) == ("", "", "")
+    assert [getattr(owner, name) for name in SAID] == [""] * 4
 
 
 @pytest.mark.parametrize(
@@ -54,6 +68,12 @@ def test_all_of_it_may_be_empty(owners_browser: Client, owner: User) -> None:
         ("avatar_url", "javascript:alert(1)", ["invalid"]),
         ("avatar_url", "https://example.com/" + "x" * 500, ["max_length"]),
         ("avatar_url", "https://", ["invalid"]),
+        ("time_zone", "Europe/Atlantis", ["invalid_choice"]),
+        ("time_zone", "../../etc/passwd", ["invalid_choice"]),
+        ("time_zone", "UTC\0", ["invalid_choice"]),
+        ("version", "", ["required"]),
+        ("version", "one", ["invalid"]),
+        ("version", "99999999999999999999", ["max_value"]),
     ],
 )
 def test_bad_input_is_explained_kept_in_the_form_and_not_saved(
@@ -111,3 +131,142 @@ def test_the_page_costs_the_same_however_many_people_there_are(
     UserFactory.create_batch(5)
     with django_assert_num_queries(3):
         owners_browser.get(PROFILE)
+
+
+# --- two tabs ---------------------------------------------------------------------------------------
+
+
+def version_in(page: str) -> str:
+    (version,) = re.findall(r'name="version" value="(\d+)"', page)
+    return str(version)
+
+
+def test_of_two_tabs_the_second_is_told_and_may_then_decide(owners_browser: Client, owner: User) -> None:
+    version = version_in(text_of(owners_browser.get(PROFILE)))
+    first, second = ({"version": version, "full_name": name} for name in ("First", "Second"))
+    assert owners_browser.post(PROFILE, first).status_code == 303
+    told = owners_browser.post(PROFILE, second)
+    assert (told.status_code, codes(told.context["form"], "__all__")) == (409, ["changed_meanwhile"])
+    assert 'value="Second"' in text_of(told)
+    assert told.context["form"].stored == [("Full name", "First")]
+    assert "What is saved now" in text_of(told)
+    owner.refresh_from_db()
+    assert owner.full_name == "First"
+    assert owners_browser.post(PROFILE, second | {"version": version_in(text_of(told))}).status_code == 303
+    owner.refresh_from_db()
+    assert owner.full_name == "Second"
+
+
+def test_a_double_click_is_no_second_tab(owners_browser: Client) -> None:
+    assert [owners_browser.post(PROFILE, FORM).status_code for _click in range(2)] == [303, 303]
+    assert Record.objects.filter(resource="accounts.user", action="update", reason="own profile edited").count() == 1
+
+
+def test_signing_in_elsewhere_makes_no_open_page_stale(owners_browser: Client) -> None:
+    version = version_in(text_of(owners_browser.get(PROFILE)))
+    assert sign_in(Client(), "owner").status_code == 302
+    assert owners_browser.post(PROFILE, FORM | {"version": version}).status_code == 303
+
+
+# --- picture, zone and language ---------------------------------------------------------------------
+
+
+def test_a_picture_is_a_link_that_no_page_fetches(owners_browser: Client) -> None:
+    User.objects.update(avatar_url="https://tracker.example/me.png")
+    page = text_of(owners_browser.get(PROFILE))
+    assert re.findall(r'<(\w+)[^>]*"https://tracker\.example/me\.png"', page) == ["a", "input"]
+    assert 'rel="noopener noreferrer nofollow"' in page
+
+
+def joined(owner: User) -> None:
+    User.objects.filter(pk=owner.pk).update(created_at=datetime(2026, 7, 1, 22, 30, tzinfo=UTC))
+
+
+def test_times_are_in_the_persons_zone_with_utc_beside(owners_browser: Client, owner: User) -> None:
+    joined(owner)
+    assert "data-zone" not in text_of(owners_browser.get(PROFILE))
+    assert ">2026-07-01 22:30:00 UTC</time>" in text_of(owners_browser.get(PROFILE))
+    User.objects.update(time_zone="Asia/Kolkata")
+    page = text_of(owners_browser.get(PROFILE))
+    assert (
+        'title="2026-07-01 22:30:00.000000 UTC" data-moment data-zone="Asia/Kolkata">2026-07-02 04:00:00 IST<' in page
+    )
+
+
+def test_who_chooses_utc_gets_it_whatever_the_browser_says(owners_browser: Client, owner: User) -> None:
+    joined(owner)
+    User.objects.update(time_zone="Etc/UTC")
+    assert 'data-zone="Etc/UTC">2026-07-01 22:30:00 Etc/UTC<' in text_of(owners_browser.get(PROFILE))
+
+
+def test_the_zone_of_one_request_is_not_that_of_the_next(owners_browser: Client, stranger: Client) -> None:
+    User.objects.update(time_zone="Asia/Kolkata")
+    owners_browser.get(PROFILE)
+    assert (timezone.get_current_timezone_name(), translation.get_language()) == ("UTC", "en")
+    stranger.get(PROFILE)
+    assert timezone.get_current_timezone_name() == "UTC"
+
+
+def test_a_zone_or_language_of_yesterday_does_no_harm(owners_browser: Client) -> None:
+    User.objects.update(time_zone="Mars/Olympus", language="tlh")
+    response = owners_browser.get(PROFILE)
+    assert (response.status_code, "data-zone" in text_of(response)) == (200, False)
+
+
+def test_zones_are_those_of_places_and_utc(owners_browser: Client) -> None:
+    page = text_of(owners_browser.get(PROFILE))
+    offered = re.findall(r'<option value="([^"]+)"', page)
+    assert offered == [*offered[:1], *sorted(offered[1:])]
+    assert (offered[0], len(offered) > 400) == ("Etc/UTC", True)
+    assert {"Europe/Berlin", "America/Argentina/Buenos_Aires"} < set(offered)
+    assert not {"UTC", "US/Eastern", "EST", "Zulu", "localtime", "posixrules"} & set(offered)
+
+
+def test_with_one_language_there_is_nothing_to_choose(owners_browser: Client, owner: User) -> None:
+    assert 'name="language"' not in text_of(owners_browser.get(PROFILE))
+    User.objects.update(language="en")
+    assert owners_browser.post(PROFILE, FORM | {"language": "de", "version": "2"}).status_code == 303
+    owner.refresh_from_db()
+    assert owner.language == "en"
+
+
+def test_pages_speak_the_language_that_was_chosen(owners_browser: Client, owner: User, settings: Any) -> None:
+    settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+    assert owners_browser.post(PROFILE, FORM | {"language": "de"}).status_code == 303
+    owner.refresh_from_db()
+    assert owner.language == "de"
+    for path in (PROFILE, "/"):
+        assert '<html lang="de"' in text_of(owners_browser.get(path))
+    refused = owners_browser.post(PROFILE, FORM | {"time_zone": "x"})
+    assert "keine gültige Auswahl" in text_of(refused)
+    assert '<html lang="en"' in text_of(Client().get("/"))
+
+
+def test_mails_speak_the_language_of_who_gets_them(owner: User, settings: Any) -> None:
+    settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+    User.objects.update(language="de")
+    services.request_password_reset(owner.email)
+    (message,) = run_jobs()
+    assert '<html lang="de">' in message.alternatives[0][0]
+    assert translation.get_language() == "en"
+
+
+def test_under_asgi_requests_side_by_side_keep_their_own_zone(owner: User, colleague: User) -> None:
+    zones = {owner: "Asia/Kolkata", colleague: "America/Lima"}
+    for user, zone in zones.items():
+        User.objects.filter(pk=user.pk).update(time_zone=zone)
+
+    async def look(browser: AsyncClient) -> str:
+        return text_of(await browser.get(PROFILE))
+
+    async def look_at_once() -> list[str]:
+        return list(await asyncio.gather(*map(look, browsers * 3)))
+
+    browsers = []
+    for user in zones:
+        browser = AsyncClient()
+        browser.force_login(user)
+        browsers.append(browser)
+    for page, zone in zip(async_to_sync(look_at_once)(), [*zones.values()] * 3, strict=True):
+        assert set(re.findall(r'data-zone="([^"]+)"', page)) == {zone}
+    assert timezone.get_current_timezone_name() == "UTC"

@@ -88,7 +88,7 @@ def test_it_joins_with_the_lines_of_its_request() -> None:
     asked: list[str] = []
 
     def change() -> None:
-        form = {"full_name": "New", "bio": "", "avatar_url": ""}
+        form = {"full_name": "New", "bio": "", "avatar_url": "", "version": user.version}
         asked.append(browser.post("/accounts/profile/", form)["X-Request-ID"])
 
     (line,) = lines_of(change)

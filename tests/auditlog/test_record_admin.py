@@ -66,7 +66,7 @@ def test_each_filter_narrows_the_list(keepers_browser: Client, keeper: User) -> 
         red = Tag.objects.create(name="red")
     Thing.objects.create(name="one").delete()
     browser_of(ada).get("/accounts/profile/")
-    keepers_browser.post("/accounts/profile/", {"full_name": "Kay"})
+    keepers_browser.post("/accounts/profile/", {"full_name": "Kay", "version": 1})
     made, saved = newest(object_label="red"), newest(object_label="keeper", action="update")
     red_only = [
         {"actor": "ADA", "resource": "hostapp.tag"},
@@ -189,7 +189,7 @@ def test_a_records_page_shows_who_what_when_from_where_and_why(keepers_browser: 
 
 def test_a_browsers_name_is_escaped_bounded_and_on_one_line(keeper: User) -> None:
     browser = browser_of(keeper)
-    browser.post("/accounts/profile/", {"full_name": "Kay"}, HTTP_USER_AGENT="<script>\t" + "x" * 400)
+    browser.post("/accounts/profile/", {"full_name": "Kay", "version": 1}, HTTP_USER_AGENT="<script>\t" + "x" * 400)
     found = newest(action="update", object_label="keeper")
     page = browser.get(page_of(found)).content.decode()
     assert "&lt;script&gt;\\x09xxx" in page

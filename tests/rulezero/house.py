@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from http.cookies import SimpleCookie
 from typing import Any
@@ -32,7 +33,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from accounts import jobs, links
-from accounts.models import Invitation, LoginAttempt, User
+from accounts.models import AddressChange, Invitation, LoginAttempt, User
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
@@ -280,8 +281,10 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "accounts/password/reset/<str:uidb64>/<str:token>/": lambda house: (
         links.set_password_url(house.member).rstrip("/").split("/")[-2:]
     ),
+    "accounts/email/confirm/<str:token>/": lambda house: [_token(links.confirm_address_url(_change(house, "waiting")))],
+    "accounts/email/undo/<str:token>/": lambda house: [_token(links.undo_address_url(_change(house, "confirmed")))],
     "accounts/invitation/<str:token>/": lambda house: [
-        links.invitation_url(Invitation.objects.get(), mailed=False).rstrip("/").split("/")[-1]
+        _token(links.invitation_url(Invitation.objects.get(), mailed=False))
     ],
     # An event may be about no object, and then has no history of one.
     "admin/auditlog/record/<path:object_id>/history/": lambda house: [
@@ -302,6 +305,14 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "dev/mail/<str:name>/": lambda house: [_newest_mail()],
     "dev/mail/<str:name>/html/": lambda house: [_newest_mail()],
 }
+
+
+def _token(link: str) -> str:
+    return link.rstrip("/").split("/")[-1]
+
+
+def _change(house: House, state: str) -> AddressChange:
+    return AddressChange.objects.get(user=house.member, state=state)
 
 
 def _newest_run() -> str:
@@ -339,6 +350,9 @@ def _furnish(house: House) -> None:
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
     jobs.send_mail_to_user.enqueue("verify_email", str(house.newcomer.pk))
     now = timezone.now()
+    before = {"old_email": "before@example.com", "new_email": house.member.email, "undo_until": now + timedelta(days=7)}
+    AddressChange.objects.create(user=house.member, state="confirmed", confirmed_at=now, **before)
+    AddressChange.objects.create(user=house.member, old_email=house.member.email, new_email="after@example.com")
     Sample.objects.create(at=now, status="pass", milliseconds=0.7)
     ConnectionSample.objects.create(at=now, active=1, idle=2, idle_in_transaction=0, waiting=0, most=97)
     Incident.objects.create(check_name="disk", status="warn", code="filling", began_at=now)

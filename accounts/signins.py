@@ -1,0 +1,49 @@
+"""Who signed in to an account, tried to, or was locked out of it, out of the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from django.db.models import Q
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from accounts import browsers
+from accounts.models import User
+from auditlog import describing, reading
+
+# action -> (words, the style sheet's class of its mark)
+_OUTCOMES: dict[str, tuple[str | Promise, str]] = {
+    "login": (_("Signed in"), "open"),
+    "login_failed": (_("Wrong password"), "expired"),
+    "locked_out": (_("Locked for a while"), "failed"),
+}
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """One line of the page. `device` is a guess out of `agent`, which is what the browser called itself."""
+
+    at: datetime
+    outcome: str | Promise
+    tone: str
+    address: str
+    device: str
+    agent: str
+
+
+def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[SignIn]]:
+    """Return the page of `user`'s own sign-ins that the query string asks for, the newest first."""
+    about = reading.of_object(User._meta.label_lower, str(user.pk)).where
+    page = reading.page_at(reading.Query(about & Q(action__in=list(_OUTCOMES))), asked)
+    named = describing.browsers(page.records)
+    readable = cache(browsers.readable)  # of one page; most of its lines are one browser's
+    lines = []
+    for record in page.records:
+        outcome, tone = _OUTCOMES[record.action]
+        agent = describing.visible(named.get(record.agent or 0, ""), browsers.LONGEST)
+        lines.append(SignIn(record.at, outcome, tone, record.address or "", readable(agent), agent))
+    return page, lines
