@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts import identity, lockout, roles, services
+from accounts import identity, lockout, reauthentication, roles, services
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts.errors import AccountError
 from accounts.forms import StaffLoginForm
@@ -28,6 +28,7 @@ from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 
 admin.site.login_form = StaffLoginForm
+admin.site.guard = reauthentication.guard_admin  # type: ignore[attr-defined]  # `GatehouseAdminSite` has it
 HISTORY: Any = ["id", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
@@ -87,7 +88,7 @@ class UserAdmin(LargeTableAdmin):
     search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
-    actions = ["activate", "deactivate", "send_set_password_link", "unlock"]
+    actions = ["activate", "deactivate", "send_set_password_link", "unlock", "sign_out"]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
         (_("What they may do"), {"fields": RIGHTS}),
@@ -179,6 +180,13 @@ class UserAdmin(LargeTableAdmin):
             services.unlock(account=str(user.pk), acting_user=acting_user(request))
         text = ngettext("%(count)d user can sign in again.", "%(count)d users can sign in again.", len(users))
         self.message_user(request, text % {"count": len(users)}, messages.SUCCESS if users else messages.WARNING)
+
+    @admin.action(description=_("Sign the selected users out everywhere"), permissions=["change"])
+    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        users = [user for user in queryset if self.has_change_permission(request, user)]
+        count = services.sign_out_everywhere(users, acting_user=acting_user(request))
+        text = ngettext("%(count)d session ended.", "%(count)d sessions ended.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
 
 class LockedNow(admin.SimpleListFilter):

@@ -174,6 +174,22 @@ class ChangePasswordForm(PolicyBesideFirstField, PasswordChangeForm):
         return old_password
 
 
+class ConfirmForm(forms.Form):
+    """Asks whoever is signed in for the password again; a wrong one counts as at the login."""
+
+    password = PasswordField(label=_("Your password"), autocomplete="current-password")
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        self.request = request
+        super().__init__(*args, **kwargs)
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        if not lockout.checked_password(self.request, cast("User", self.request.user), password):
+            raise ValidationError(_("That is not your password."), code="password_incorrect")
+        return password
+
+
 class ProfileForm(forms.ModelForm[User]):
     class Meta:
         model = User

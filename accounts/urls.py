@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import invitation_views, views
+from accounts import invitation_views, session_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -35,6 +35,10 @@ urlpatterns = [
         name="password_reset_confirm",
     ),
     path("password/change/", views.ChangePassword.as_view(), name="password_change"),
+    path("security/sessions/", session_views.session_list, name="session_list"),
+    path("security/sessions/end-others/", session_views.end_other_sessions, name="end_other_sessions"),
+    path("security/sessions/<uuid:session_id>/end/", session_views.end_session, name="end_session"),
+    path("confirm/", session_views.Confirm.as_view(), name="confirm"),
     path("profile/", views.profile, name="profile"),
     path("activity/", views.own_activity, name="activity"),
 ]

@@ -212,7 +212,8 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
         return {**super().get_form_kwargs(), "request": self.request}
 
     def form_valid(self, form: Any) -> HttpResponse:
-        services.change_password(form.user, form.cleaned_data["new_password1"])
+        key = self.request.session.session_key or ""
+        services.change_password(form.user, form.cleaned_data["new_password1"], session_key=key)
         update_session_auth_hash(self.request, form.user)  # this session goes on, all others end
         messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
         return SeeOther(str(self.success_url))

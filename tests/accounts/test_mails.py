@@ -31,6 +31,7 @@ MAILS = {
     "set_password": ("Your new account: choose a password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
+ABOUT_A_LOGIN = {"new_device"}
 
 
 @pytest.fixture
@@ -54,7 +55,11 @@ def html_of(message: Any) -> str:
 def test_these_are_all_the_mails() -> None:
     folder = project_settings.BASE_DIR / "templates" / "emails"
     assert set(emails.MAILS) == set(MAILS)
-    trios = {f"{name}{ending}" for name in {*MAILS, *ABOUT_INVITATIONS} for ending in (".subject.txt", ".txt", ".html")}
+    trios = {
+        f"{name}{ending}"
+        for name in {*MAILS, *ABOUT_INVITATIONS, *ABOUT_A_LOGIN}
+        for ending in (".subject.txt", ".txt", ".html")
+    }
     assert {path.name for path in folder.iterdir()} == trios | {"base.html"}
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
+from django.test import Client
 
+from accounts.models import Session
 from config import mail_preview
 from tests.browser.conftest import Arrive, Visitor, invite
 from tests.browser.test_journeys import sign_in
@@ -32,6 +35,8 @@ MEMBERS_PAGES = {
     "home-member": "/",
     "profile": "/accounts/profile/",
     "password-change": "/accounts/password/change/",
+    "sessions": "/accounts/security/sessions/",
+    "confirm": "/accounts/confirm/?next=/accounts/profile/",
 }
 VIEWS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
@@ -72,7 +77,10 @@ def test_strangers_pages_are_sound(arrive: Arrive, view: str) -> None:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_members_pages_are_sound(arrive: Arrive, view: str) -> None:
-    UserFactory.create(username="ada", full_name="Ada Lovelace", bio="Analyst.")
+    ada = UserFactory.create(username="ada", full_name="Ada Lovelace", bio="Analyst.")
+    for agent in ("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "W" * 300):
+        Client(headers={"user-agent": agent}).force_login(ada)
+    Session.objects.update(address="2001:db8:ffff:ffff:ffff:ffff:ffff:fffe")
     faults = []
     for name, path in MEMBERS_PAGES.items():
         visitor = arrive(**VIEWS[view])
@@ -117,6 +125,7 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
     (invitation,) = invite(["grace@example.com"], note="Bring <b>tea</b>.", acting_user=None)
     emails.send_invitation(invitation)
     emails.send_invitation_asked(invitation, user)
+    emails.send_new_device(user, "Firefox on Linux", "198.51.100.7", datetime(2041, 5, 6, 7, 8, tzinfo=UTC))
     # pytest-django keeps mails in memory; put them where the preview looks.
     from django.core import mail
 

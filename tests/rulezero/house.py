@@ -201,7 +201,7 @@ def _taken_back() -> Iterator[None]:
 
 
 # What an answer may write that refuses everything: the session of who asked, and the try of a password.
-_KEPT_BY_LOOKING = ("django_session", "accounts_loginattempt")
+_KEPT_BY_LOOKING = ("accounts_session", "accounts_loginattempt")
 
 
 @contextmanager
