@@ -34,9 +34,11 @@ from config.middleware import is_own_path
 def session_list(request: HttpRequest) -> HttpResponse:
     """Where the person is signed in; nobody sees another's here."""
     user, this = cast("User", request.user), store(request).row
-    # The one that asks is in the list even when it is not among the latest, or was not saved yet.
-    others = [row for row in sessions.of(user) if this is None or row.pk != this.pk]
-    return render(request, "accounts/session_list.html", {"this": this, "others": others})
+    found = sessions.of(user)
+    # The one that asks stands above all others, also when it is not among the latest.
+    others = [row for row in found if this is None or row.pk != this.pk]
+    context = {"this": this, "others": others, "is_cut": len(found) >= sessions.MOST_SHOWN}
+    return render(request, "accounts/session_list.html", context)
 
 
 @login_required

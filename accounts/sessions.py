@@ -21,7 +21,7 @@ from accounts.models import Session, User
 from accounts.session_engine import SessionStore, digest_of
 from accounts.user_agents import readable
 
-MOST_SHOWN = 100
+MOST_SHOWN = 50
 _MOST_NAMED = 20  # devices in one record
 
 

@@ -32,7 +32,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from accounts import jobs, links
-from accounts.models import Invitation, LoginAttempt, User
+from accounts.models import Invitation, LoginAttempt, Session, User
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
@@ -291,6 +291,7 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         f"accounts/invitations/<uuid:invitation_id>/{action}": lambda house: [str(Invitation.objects.get().pk)]
         for action in ("", "link/", "resend/", "replace/", "revoke/")
     },
+    "accounts/security/sessions/<uuid:session_id>/end/": lambda house: [str(Session.objects.get(user=house.member).pk)],
     "admin/r/<path:content_type_id>/<path:object_id>/": lambda house: [
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
