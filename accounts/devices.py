@@ -14,6 +14,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.models import User
+from accounts.user_agents import readable, storable
+from config.client_address import client_address
 from config.middleware import Handler
 
 MAX_AGE = 365 * 24 * 3600  # seconds
@@ -25,6 +27,16 @@ def known_device(request: HttpRequest, account: str) -> str:
     """Return the id of the request's browser if `account` has signed in with it before, else ``""``."""
     device, accounts = _read(request)
     return device if account in accounts else ""
+
+
+def new_device(request: HttpRequest, user: User) -> tuple[str, str] | None:
+    """Return name and address of the request's browser if `user`, as read before this login, has never used it.
+
+    None for the first login of all: that is how everybody begins.
+    """
+    if not user.login_count or known_device(request, str(user.pk)):
+        return None
+    return readable(storable(request.headers.get("User-Agent", ""))), client_address(request)
 
 
 def remember(request: HttpRequest, user: User) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -69,6 +70,14 @@ def send(mail: str, user: User) -> bool:
         _send(mail, user.email, {"user": user, **MAILS[mail](user)})
     log.info("mail.sent", mail=mail, user=str(user.pk))
     return True
+
+
+def send_new_device(user: User, device: str, address: str, at: datetime) -> None:
+    """Tell `user` of a login with a browser that was new. Raises as `send` does."""
+    about = {"user": user, "device": device, "address": address, "at": at}
+    urls = {"sessions_url": links.absolute(reverse("session_list")), "reset_url": _doors(user)["reset_url"]}
+    _send("new_device", user.email, about | urls)
+    log.info("mail.sent", mail="new_device", user=str(user.pk))
 
 
 def send_invitation(invitation: Invitation) -> bool:

@@ -12,16 +12,15 @@ from itertools import groupby
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import SESSION_KEY
 from django.contrib.contenttypes.models import ContentType
-from django.contrib.sessions.models import Session
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django_tasks_db.models import DBTaskResult
 
 from accounts import identity, links, lockout
-from accounts.models import Invitation, LoginAttempt, Redemption, RequestedMail, ReservedUsername, User
+from accounts.models import Invitation, LoginAttempt, Redemption, RequestedMail, ReservedUsername, Session, User
+from accounts.session_engine import SessionStore
 from auditlog import reading
 
 NOBODY = "erased person"  # in place of names that others' rows hold; as it stands there, in no language
@@ -120,12 +119,13 @@ def _forget_jobs(known: Known) -> None:
     DBTaskResult.objects.filter(words).update(traceback="")
 
 
-def forget_sessions(user: User) -> None:
-    """Delete the sessions of `user`, and those of strangers that hold a link to confirm the user's address."""
-    ended = [session.pk for session in Session.objects.iterator() if _is_about(session.get_decoded(), user)]
-    Session.objects.filter(pk__in=ended).delete()
+def forget_links(user: User) -> None:
+    """Delete the sessions of strangers that hold a link to confirm the user's address."""
+    strangers = Session.objects.filter(user=None)
+    holding = [each.pk for each in strangers.iterator() if _is_about(SessionStore().decode(each.data), user)]
+    Session.objects.filter(pk__in=holding).delete()
 
 
 def _is_about(session: dict[str, Any], user: User) -> bool:
     link = links.read_verification_token(str(session.get("_verify_email_token", "")))
-    return str(user.pk) in (session.get(SESSION_KEY), link[0] if link else None)
+    return link is not None and link[0] == str(user.pk)

@@ -205,18 +205,18 @@ class ChangePasswordForm(JudgedBesideFirstField, PasswordChangeForm):
         return old_password
 
 
-class DeleteAccountForm(forms.Form):
-    """Asks whoever is signed in for the password; a wrong one counts as a failed login."""
+class ConfirmForm(forms.Form):
+    """Asks whoever is signed in for the password again; a wrong one counts as at the login."""
 
     password = PasswordField(label=_("Your password"), autocomplete="current-password")
 
-    def __init__(self, *args: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-        self.request, self.user = request, user
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        self.request = request
         super().__init__(*args, **kwargs)
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        if not lockout.checked_password(self.request, self.user, password):
+        if not lockout.checked_password(self.request, cast("User", self.request.user), password):
             raise ValidationError(_("That is not your password."), code="password_incorrect")
         return password
 

@@ -8,7 +8,7 @@ made when it runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,14 @@ def send_mail_to_user(mail: str, user_id: str) -> None:
     user = User.objects.filter(pk=user_id, deleted_at=None).first()
     if user is not None:
         emails.send(mail, user)
+
+
+@task()
+def send_new_device(user_id: str, device: str, address: str, at: str) -> None:
+    """Tell the owner of an account that it was signed in to with a browser that had not been used before."""
+    user = User.objects.filter(pk=user_id, deleted_at=None).first()
+    if user is not None:
+        emails.send_new_device(user, device, address, datetime.fromisoformat(at))
 
 
 @task()

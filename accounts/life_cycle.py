@@ -1,8 +1,8 @@
 """How an account ends: deactivated (and back), to be erased at a time (and cancelled), erased for good.
 
 As in `services`: one function per event, one transaction per function, the row locked and read again. `acting_user`
-None stands for whoever runs a command, holds a mailed link, or works through what is due. That a superuser is left is
-what the database itself sees to (`accounts_user_last_superuser`). ``docs/accounts.md`` has the states in a table.
+None stands for whoever runs a command, holds a mailed link, or works through what is due. The database itself sees to it
+that a superuser is left (`accounts_user_last_superuser`), and that sessions end with the account (`sessions`). ``docs/accounts.md`` has the states in a table.
 """
 
 from __future__ import annotations
@@ -64,7 +64,6 @@ def deactivate(user: User, *, acting_user: User | None) -> bool:
         _require_right(locked, acting_user, "shut_out")
         if locked.is_active:
             _change(user, is_active=False)
-            _end_sessions(locked)
     return locked.is_active
 
 
@@ -108,7 +107,6 @@ def delete_own_account(user: User) -> datetime:
 
 def _plan(user: User, after: timedelta) -> datetime:
     _change(user, erase_at=Now() + after)
-    _end_sessions(user)
     planned: Any = User.objects.values_list("erase_at", flat=True).get(pk=user.pk)
     jobs.send_mail_to_user.enqueue("erasure_scheduled", str(user.pk))
     if not after:
@@ -163,7 +161,7 @@ def _erase(user: User) -> None:
     known = forgetting.Known.of(user)
     about = [thing for eraser in _erasers for thing in eraser(user)]
     about += forgetting.forget(known)
-    _end_sessions(user)
+    forgetting.forget_links(user)
     _reserve_names(known)
     _bury(user)
     erasing.erase(user, objects=about, labels=known.labels)  # the last: it takes what all this has recorded, too
@@ -246,8 +244,3 @@ def _require_right(user: User, acting_user: User | None, action: str) -> None:
 
 def _change(user: User, **columns: Any) -> None:
     User.objects.filter(pk=user.pk).update(**columns)
-
-
-def _end_sessions(user: User) -> None:
-    """End what is signed in as `user`, in the caller's transaction."""
-    forgetting.forget_sessions(user)

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import life_cycle, links
 from accounts.errors import AccountError
-from accounts.forms import DeleteAccountForm
+from accounts.forms import ConfirmForm
 from accounts.models import User
 from accounts.views import SeeOther, explained, form_status
 
@@ -35,7 +35,7 @@ _CANCEL_TOKEN = "_cancel_erasure_token"  # noqa: S105 - the name of a session en
 def delete_account(request: HttpRequest) -> HttpResponse:
     """Say what will happen, ask for the password, and plan the erasure, which signs out everywhere."""
     user = cast("User", request.user)
-    form = DeleteAccountForm(request.POST if request.method == "POST" else None, request=request, user=user)
+    form = ConfirmForm(request.POST if request.method == "POST" else None, request=request)
     status = form_status(form)
     if form.is_bound and form.is_valid():
         try:

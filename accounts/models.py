@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -26,6 +27,7 @@ from django.utils.translation import gettext_lazy as _
 import auditlog
 from accounts import identity, policy
 from accounts.fields import DerivedTextField, unchanged
+from accounts.user_agents import readable
 
 
 def new_id() -> uuid.UUID:
@@ -754,3 +756,59 @@ class SignupDay(models.Model):
 
     def __str__(self) -> str:
         return str(self.day)
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    def alive(self) -> SessionQuerySet:
+        """Return those that still open something: neither too old nor unused for too long, by the database's clock."""
+        staff = Q(user__is_staff=True)
+        return self.filter(
+            _used_within(settings.SESSION_HOURS, settings.SESSION_IDLE_MINUTES),
+            ~staff | Q(user=None) | _used_within(settings.STAFF_SESSION_HOURS, settings.STAFF_SESSION_IDLE_MINUTES),
+            expires_at__gt=Now(),
+        )
+
+
+def _used_within(hours: int, idle_minutes: int) -> Q:
+    begun, seen = Now() - timedelta(hours=hours), Now() - timedelta(minutes=idle_minutes)
+    return Q(first_seen_at__gt=begun, last_seen_at__gt=seen)
+
+
+class Session(models.Model):
+    """A browser that is, or is about to be, signed in; written by `session_engine`.
+
+    The database holds a digest of its key only, deletes it with its user, and refuses one for whoever may have none.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    key_digest = models.CharField(max_length=64)
+    data = models.TextField()
+    # The constraint is made by hand in a migration: the database deletes the rows, not Django's collector.
+    user = models.ForeignKey(
+        User, on_delete=models.DO_NOTHING, null=True, db_index=False, db_constraint=False, related_name="sessions"
+    )
+    address = models.GenericIPAddressField(null=True)
+    agent = models.TextField(blank=True)
+    first_seen_at = models.DateTimeField(db_default=Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    must_rotate = models.BooleanField(db_default=False, help_text=_("The next request gets another key."))
+
+    objects = SessionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
+        constraints = [models.UniqueConstraint(fields=["key_digest"], name="accounts_session_key")]
+        indexes = [
+            models.Index(fields=["user"], name="accounts_session_user", condition=Q(user__isnull=False)),
+            models.Index(fields=["expires_at"], name="accounts_session_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return self.device
+
+    @property
+    def device(self) -> str:
+        """What people call the browser."""
+        return readable(self.agent)

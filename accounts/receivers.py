@@ -10,7 +10,7 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db.models.signals import post_migrate
 from django.http import HttpRequest
 
-from accounts import daily, devices, lockout, roles, services
+from accounts import daily, devices, lockout, roles, services, sessions
 from accounts.models import User
 from auditlog import lines
 from auditlog.models import Record
@@ -34,7 +34,8 @@ def connect() -> None:
 
 
 def _logged_in(sender: type[User], request: HttpRequest, user: User, **kwargs: Any) -> None:
-    services.count_login(user)
+    sessions.begin(request)
+    services.count_login(user, new_device=devices.new_device(request, user))
     lockout.forgive(request, user)
     devices.remember(request, user)
     log.info("login.succeeded", id=str(user.pk), address=client_address(request))

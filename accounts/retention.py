@@ -8,11 +8,17 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from accounts import addresses, jobs, services
-from accounts.models import FormerPassword, Import, LoginAttempt, RequestedMail, ReservedUsername
+from accounts.models import FormerPassword, Import, LoginAttempt, RequestedMail, ReservedUsername, Session
 from config import retention
 
 
 def register_rules() -> None:
+    retention.register_rows(
+        "sessions",
+        _("expired sessions"),
+        kept_for=timedelta,  # each row says until when
+        older_than=lambda before: Session.objects.filter(expires_at__lt=before),
+    )
     retention.register_rows(
         "login_attempts",
         _("tries to sign in that are part of no lock any more"),

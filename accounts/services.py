@@ -8,7 +8,7 @@ change by itself; what is said here is why (`reason`), and what changes no row o
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles, rules
+from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles, rules, sessions
 from accounts.errors import AccountError
 from accounts.models import AddressChange, ErasedName, LoginAttempt, ReservedUsername, User
 from accounts.refusals import refusals
@@ -303,18 +303,21 @@ def reset_password(user: User, token: str, password: str) -> None:
         current.email_verified_at = current.email_verified_at or timezone.now()
         current.save(update_fields=["password", "email_verified_at"])
         lockout.forget(LoginAttempt.objects.filter(account=str(current.pk)))
+        sessions.end_all(current)
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
 
 
 @auditlog.acting_as(reason="own password changed")
-def change_password(user: User, password: str) -> None:
-    """Replace the signed-in user's own password. Ends all sessions but the one whose hash is renewed.
+def change_password(user: User, password: str, *, session_key: str = "") -> None:
+    """Replace the signed-in user's own password. Ends all sessions but the one with `session_key`.
 
-    Raises ValidationError (`choose_password`). The caller has checked the old password.
+    Raises ValidationError (`choose_password`). The caller has checked the old password, and renews the hash in that
+    session.
     """
     choose_password(user, password)
     with transaction.atomic():
         user.save(update_fields=["password"])
+        sessions.end_all(user, but=session_key)
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
 
 
@@ -371,6 +374,15 @@ def _record_unlock(account: str | None, facts: dict[str, object]) -> None:
     auditlog.record("unlocked", user or "login", label=label, new=new)
 
 
-def count_login(user: User) -> None:
-    """Note a successful login."""
-    User.objects.filter(pk=user.pk).update(last_login=Now(), login_count=F("login_count") + 1)
+def count_login(user: User, *, new_device: tuple[str, str] | None = None) -> None:
+    """Note a successful login; its owner is told by mail of a `new_device` (its name, its address)."""
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(last_login=Now(), login_count=F("login_count") + 1)
+        if new_device is not None:
+            jobs.send_new_device.enqueue(str(user.pk), *new_device, timezone.now().isoformat())
+
+
+def sign_out_everywhere(users: Iterable[User], *, acting_user: User) -> int:
+    """An administrator ends all sessions of these people; returns how many sessions there were."""
+    with transaction.atomic():
+        return sum(sessions.end_all(user) for user in users)

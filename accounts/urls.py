@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
-from accounts import address_views, invitation_views, life_cycle_views, own_views, password_views, views
+from accounts import address_views, invitation_views, life_cycle_views, own_views, password_views, session_views, views
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -38,7 +38,10 @@ urlpatterns = [
     path("password/change/", views.ChangePassword.as_view(), name="password_change"),
     path("password/meter/", password_views.password_meter, name="password_meter"),
     path("password/suggestion/", password_views.password_suggestion, name="password_suggestion"),
-    path("profile/", views.profile, name="profile"),
+    path("security/sessions/", session_views.session_list, name="session_list"),
+    path("security/sessions/end-others/", session_views.end_other_sessions, name="end_other_sessions"),
+    path("security/sessions/<uuid:session_id>/end/", session_views.end_session, name="end_session"),
+    path("confirm/", session_views.Confirm.as_view(), name="confirm"),
     path("delete/", life_cycle_views.delete_account, name="delete_account"),
     path("delete/cancel/", life_cycle_views.cancel_erasure, name="cancel_erasure"),
     path("delete/cancel/<str:token>/", life_cycle_views.cancel_erasure_link, name="cancel_erasure_link"),

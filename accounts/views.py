@@ -220,8 +220,9 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
         return {**super().get_form_kwargs(), "request": self.request}
 
     def form_valid(self, form: Any) -> HttpResponse:
+        key = self.request.session.session_key or ""
         try:
-            services.change_password(form.user, form.cleaned_data["new_password1"])
+            services.change_password(form.user, form.cleaned_data["new_password1"], session_key=key)
         except ValidationError as refusal:
             form.refuse(refusal)
             return self.form_invalid(form)

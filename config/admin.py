@@ -45,6 +45,9 @@ class GatehouseAdminSite(admin.AdminSite):
     site_header = gettext_lazy("Gatehouse")
     index_title = gettext_lazy("Console")
 
+    # Asked before each page; what it returns is the answer in place of the page. Apps may put theirs here.
+    guard: Callable[[HttpRequest], HttpResponseBase | None] = staticmethod(lambda request: None)
+
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         admin_class = admin_class or admin.ModelAdmin
         if not issubclass(admin_class, LargeTableAdmin):
@@ -54,6 +57,8 @@ class GatehouseAdminSite(admin.AdminSite):
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         @wraps(view)
         def calm_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if answer := self.guard(request):
+                return answer
             try:
                 response: HttpResponseBase = view(request, *args, **kwargs)
                 if isinstance(response, SimpleTemplateResponse):

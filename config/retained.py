@@ -19,8 +19,8 @@ JOBS_KEPT_FOR = timedelta(days=14)  # their arguments may hold addresses
 
 def register_rules() -> None:
     retention.register_rows(
-        "sessions",
-        _("expired sessions"),
+        "django_sessions",
+        _("expired sessions of apps that use Django's own table"),
         kept_for=timedelta,  # each row says until when
         older_than=lambda before: Session.objects.filter(expire_date__lt=before),
     )

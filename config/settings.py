@@ -84,7 +84,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.OwnRedirectsMiddleware",
     "config.middleware.DatabaseBudgetMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "accounts.session_engine.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "config.middleware.BoundedBodyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -248,6 +248,15 @@ INVITATIONS_PER_DAY = env.integer("INVITATIONS_PER_DAY", 50, low=0, high=1_000_0
 INVITATIONS_PER_DAY_OF_SITE = env.integer("INVITATIONS_PER_DAY_OF_SITE", 1000, low=0, high=1_000_000)
 IMPORT_PAGE_ROWS = env.integer("IMPORT_PAGE_ROWS", 2000, low=1, high=20_000)
 IMPORTS_KEPT_DAYS = env.integer("IMPORTS_KEPT_DAYS", 30, low=1, high=36500)
+# How long sessions last in all and unused; the stricter ones for staff are those of NIST SP 800-63B-4, AAL2.
+SESSION_ENGINE = "accounts.session_engine"
+SESSION_HOURS = env.integer("SESSION_HOURS", 336, low=1, high=8760)
+SESSION_IDLE_MINUTES = env.integer("SESSION_IDLE_MINUTES", 10080, low=2, high=525_600)
+STAFF_SESSION_HOURS = env.integer("STAFF_SESSION_HOURS", 24, low=1, high=8760)
+STAFF_SESSION_IDLE_MINUTES = env.integer("STAFF_SESSION_IDLE_MINUTES", 60, low=2, high=525_600)
+SESSION_COOKIE_AGE = 3600 * SESSION_HOURS
+REAUTHENTICATION_MINUTES = env.integer("REAUTHENTICATION_MINUTES", 15, low=1, high=10080)
+ADMIN_REAUTHENTICATION_MINUTES = env.integer("ADMIN_REAUTHENTICATION_MINUTES", 480, low=1, high=10080)
 PASSWORD_RESET_TIMEOUT = 3600 * env.integer("PASSWORD_RESET_HOURS", 2, low=1, high=168)
 
 PASSWORD_POLICY = env.choice("PASSWORD_POLICY", ("composition", "nist"), "composition")

@@ -50,6 +50,7 @@ def test_signing_in_and_out_and_a_new_password_are_there(stranger: Client, owner
         "Signed in",
         "Signed out",
         "Signed in",
+        "Signed out a device",
         "Your account was changed Password changed",
         "Signed in",
         "Account created",

@@ -37,6 +37,7 @@ MAILS = {
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
 ABOUT_ADDRESSES = {"address_confirm", "address_changed"}
+ABOUT_A_LOGIN = {"new_device"}
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_these_are_all_the_mails() -> None:
     assert set(emails.MAILS) == set(MAILS)
     trios = {
         f"{name}{ending}"
-        for name in {*MAILS, *ABOUT_INVITATIONS, *ABOUT_ADDRESSES}
+        for name in {*MAILS, *ABOUT_INVITATIONS, *ABOUT_ADDRESSES, *ABOUT_A_LOGIN}
         for ending in (".subject.txt", ".txt", ".html")
     }
     assert {path.name for path in folder.iterdir()} == trios | {"base.html"}

@@ -6,13 +6,12 @@ import logging
 from typing import Any
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts import meter
-from accounts.models import User
+from accounts.models import Session, User
 from accounts.password_views import SUGGESTIONS
 from accounts.policy import judge
 from auditlog.models import Record

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 from django.db.models import Max, Model
 from django.test import AsyncClient, Client
 
 from accounts.models import User
+from accounts.session_engine import SessionStore
 from auditlog import Actor, acting_as
 from auditlog.models import Record
 from tests.factories import UserFactory

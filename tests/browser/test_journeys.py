@@ -232,3 +232,23 @@ def test_an_inviter_shows_replaces_and_revokes_a_link(arrive: Arrive) -> None:
     administrator.page.click("main >> button:text-is('Yes, revoke it')")
     assert "Revoked" in administrator.page.inner_text(".state")
     assert administrator.page.locator("main form").count() == 0
+
+
+def test_one_browser_signs_the_other_out_at_its_next_click(arrive: Arrive) -> None:
+    UserFactory.create(username="ada")
+    laptop, phone = (
+        arrive(),
+        arrive(user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+    )
+    for browser in (laptop, phone):
+        sign_in(browser, "ada")
+    laptop.page.click("main >> text=Your devices")
+    assert "Firefox on Linux" in laptop.text()
+    laptop.screenshot("journey-devices")
+    laptop.page.click("main li:has-text('Firefox on Linux') >> button")
+    assert "That device is signed out." in laptop.text()
+    assert "Firefox on Linux" not in laptop.text()
+    phone.page.click("main >> text=Your devices")
+    assert "/accounts/login/?next=/accounts/security/sessions/" in phone.page.url
+    laptop.go("/accounts/profile/")
+    assert laptop.page.url.endswith("/accounts/profile/")

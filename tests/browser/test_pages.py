@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
+from django.test import Client
 from playwright.sync_api import Page
 
+from accounts.models import Session
 from config import mail_preview
 from tests.browser.conftest import Arrive, Visitor, invite
 from tests.browser.test_journeys import sign_in
@@ -36,6 +39,8 @@ MEMBERS_PAGES = {
     "home-member": "/",
     "profile": "/accounts/profile/",
     "password-change": "/accounts/password/change/",
+    "sessions": "/accounts/security/sessions/",
+    "confirm": "/accounts/confirm/?next=/accounts/profile/",
 }
 
 
@@ -104,7 +109,9 @@ def test_strangers_pages_are_sound(arrive: Arrive) -> None:
 
 
 def test_members_pages_are_sound(arrive: Arrive) -> None:
-    UserFactory.create(username="ada", full_name="Ada Lovelace", bio="Analyst.")
+    ada = UserFactory.create(username="ada", full_name="Ada Lovelace", bio="Analyst.")
+    Client().force_login(ada)
+    Session.objects.update(agent="W" * 200 + "Bot/1.0", address="2001:db8:ffff:ffff:ffff:ffff:ffff:fffe")
     faults = []
     visitor = arrive()
     sign_in(visitor, "ada")
@@ -146,6 +153,7 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
     (invitation,) = invite(["grace@example.com"], note="Bring <b>tea</b>.", acting_user=None)
     emails.send_invitation(invitation)
     emails.send_invitation_asked(invitation, user)
+    emails.send_new_device(user, "Firefox on Linux", "198.51.100.7", datetime(2041, 5, 6, 7, 8, tzinfo=UTC))
     # pytest-django keeps mails in memory; put them where the preview looks.
     from django.core import mail
 

@@ -29,15 +29,15 @@ def database() -> Iterator[Database]:
 def fill(database: Database, expired: int) -> None:
     """So many expired sessions, and one that is not."""
     database.rows(
-        "TRUNCATE django_session; INSERT INTO django_session (session_key, session_data, expire_date)"
-        " SELECT number, '', now() + CASE WHEN number = 0 THEN 1 ELSE -1 END * interval '1 day'"
+        "TRUNCATE accounts_session; INSERT INTO accounts_session (id, key_digest, data, agent, expires_at)"
+        " SELECT gen_random_uuid(), number, '', '', now() + CASE WHEN number = 0 THEN 1 ELSE -1 END * interval '1 day'"
         " FROM generate_series(0, %s) AS number",
         expired,
     )
 
 
 def left(database: Database) -> int:
-    return int(database.value("SELECT count(*) FROM django_session"))
+    return int(database.value("SELECT count(*) FROM accounts_session"))
 
 
 def cleanup(database: Database, *options: str) -> dict[str, int]:

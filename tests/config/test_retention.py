@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.sessions.models import Session
+from django.contrib.sessions.models import Session as DjangoSession
 from django.db import connection, connections, transaction
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
 
 from accounts import jobs, services
-from accounts.models import LoginAttempt, RequestedMail, ReservedUsername, User
+from accounts.models import LoginAttempt, RequestedMail, ReservedUsername, Session, User
 from auditlog.models import Record
 from config import retained, retention
 from config.database.locks import held_alone
@@ -34,7 +34,7 @@ def clean_up(*names: str) -> dict[str, int]:
 
 
 def session(age: timedelta) -> None:
-    Session.objects.create(session_key=f"{age}", session_data="", expire_date=NOW - age)
+    Session.objects.create(key_digest=f"{age}", data="", expires_at=NOW - age)
 
 
 def job(age: timedelta) -> None:
@@ -59,6 +59,10 @@ def statement_hour(age: timedelta) -> None:
 
 AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "sessions": (timedelta(), session),
+    "django_sessions": (
+        timedelta(),
+        lambda age: DjangoSession.objects.create(session_key=f"{age}", session_data="", expire_date=NOW - age),
+    ),
     "jobs": (retained.JOBS_KEPT_FOR, job),
     "login_attempts": (
         timedelta(minutes=60),  # twice LOGIN_COOLOFF_MINUTES
@@ -195,7 +199,7 @@ def test_rows_that_somebody_else_holds_are_left_to_them() -> None:
     other = connections.create_connection("default")
     try:
         with transaction.atomic(), other.cursor() as cursor:
-            cursor.execute("BEGIN; SELECT FROM django_session WHERE session_key = %s FOR UPDATE", [f"{DAY}"])
+            cursor.execute("BEGIN; SELECT FROM accounts_session WHERE key_digest = %s FOR UPDATE", [f"{DAY}"])
         started = time.monotonic()
         assert clean_up("sessions") == {"sessions": 1}
         assert time.monotonic() - started < 2

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.contrib.sessions.models import Session
 from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 from pytest_django.fixtures import Settings
 
-from accounts.models import User
+from accounts.models import Session, User
 from auditlog.models import Record
 from config.worker import Worker
 from healthcheck import operations
@@ -216,7 +215,7 @@ def test_a_permitted_person_is_answered_202_with_the_place_to_look(page: Client,
 
 
 def test_clean_up_by_endpoint_says_what_it_did_and_is_recorded(page: Client, operator: User) -> None:
-    Session.objects.create(session_key="old", session_data="", expire_date=timezone.now())
+    Session.objects.create(key_digest="old", data="", expires_at=timezone.now())
     page.post(ADDRESS["cleanup"])
     work()
     facts = page.get(f"/health/jobs/{last_run().pk}").json()
@@ -398,6 +397,7 @@ def test_the_console_starts_what_its_user_may_start(page: Client) -> None:
 
 def test_the_console_shows_the_plan_and_applies_no_other(keeper: Client, pending: None) -> None:
     User.objects.update(is_staff=True)
+    keeper.force_login(User.objects.get(username="keeper"))  # who becomes staff signs in again
     place = "/admin/healthcheck/run/start/migrations/"
     shown = keeper.get(place).content.decode()
     assert "accounts.9999_paint_the_gate" in shown

@@ -33,7 +33,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from accounts import jobs, links
-from accounts.models import AddressChange, Invitation, LoginAttempt, User
+from accounts.models import AddressChange, Invitation, LoginAttempt, Session, User
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
@@ -202,7 +202,7 @@ def _taken_back() -> Iterator[None]:
 
 
 # What an answer may write that refuses everything: the session of who asked, and the try of a password.
-_KEPT_BY_LOOKING = ("django_session", "accounts_loginattempt")
+_KEPT_BY_LOOKING = ("accounts_session", "accounts_loginattempt")
 
 
 @contextmanager
@@ -294,6 +294,7 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         f"accounts/invitations/<uuid:invitation_id>/{action}": lambda house: [str(Invitation.objects.get().pk)]
         for action in ("", "link/", "resend/", "replace/", "revoke/")
     },
+    "accounts/security/sessions/<uuid:session_id>/end/": lambda house: [str(Session.objects.get(user=house.member).pk)],
     "admin/r/<path:content_type_id>/<path:object_id>/": lambda house: [
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),

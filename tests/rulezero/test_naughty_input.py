@@ -57,6 +57,7 @@ def test_there_are_hundreds_of_strings_and_every_page_with_a_form_is_found(forms
         ("/accounts/verify/again/", "email"),
         ("/accounts/profile/", "bio"),
         ("/accounts/password/change/", "old_password"),
+        ("/accounts/confirm/", "next"),
         ("/admin/accounts/user/add/", "username"),
         ("/admin/accounts/user/", "action"),
         ("/admin/auth/group/add/", "permissions"),

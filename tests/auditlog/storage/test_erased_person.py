@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 from django.conf import settings as project_settings
 from django.contrib.auth.models import Group
-from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django_tasks_db.models import DBTaskResult
 
 from accounts import life_cycle, links
-from accounts.models import Invitation, LoginAttempt, RequestedMail, User, UserState
+from accounts.models import Invitation, LoginAttempt, RequestedMail, Session, User, UserState
 from auditlog import sealing
 from auditlog.models import Record
 from config.worker import Worker
