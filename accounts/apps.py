@@ -6,8 +6,9 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import audited, receivers, retention
+        from accounts import audited, own_data, receivers, retention
 
         audited.register_models()
         receivers.connect()
         retention.register_rules()
+        own_data.register_parts()

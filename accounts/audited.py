@@ -60,6 +60,9 @@ def register_models() -> None:
         {
             "locked_out": _("failed so often that sign-in is locked"),
             "unlocked": _("lifted a lock"),
+            "data_asked": _("asked for a copy of their data"),
+            "data_made": _("made a copy of somebody’s data for them"),
+            "data_downloaded": _("downloaded the copy of their data"),
             "set_password_link_sent": _("sent a link to choose a password"),
         }
     )

@@ -32,6 +32,10 @@ def _doors(user: User) -> dict[str, Any]:
     }
 
 
+def _own_data(user: User) -> dict[str, Any]:
+    return {"url": links.absolute(reverse("own_data")), "hours": settings.DATA_EXPORT_HOURS}
+
+
 # name of the mail -> what its templates need besides the user and the site's address
 MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "verify_email": _verify_email,
@@ -42,6 +46,7 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "address_asked": _doors,
     "address_in_use": _doors,
     "address_restored": _set_password,
+    "data_ready": _own_data,
 }
 
 

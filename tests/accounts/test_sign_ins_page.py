@@ -138,6 +138,7 @@ def test_a_stranger_is_asked_to_sign_in(stranger: Client) -> None:
 
 def test_every_page_of_the_account_leads_to_the_others_and_says_where_one_is(owners_browser: Client) -> None:
     paths = ["/accounts/profile/", "/accounts/email/", "/accounts/password/change/", SIGN_INS, "/accounts/activity/"]
+    paths.append("/accounts/data/")
     for path in paths:
         page = text_of(owners_browser.get(path))
         (nav,) = re.findall(r'<nav class="account-nav".*?</nav>', page, re.DOTALL)
