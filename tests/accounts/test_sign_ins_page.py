@@ -30,7 +30,7 @@ SAFARI = (
 def lines(browser: Client, **asked: str) -> list[str]:
     """The entries as a reader hears them, without their times."""
     found = re.search(r'<ol class="activity">.*</ol>', text_of(browser.get(SIGN_INS, asked)), re.DOTALL)
-    entries = re.split(r"<h2>", found[0])[1:] if found else []
+    entries = re.split(r"<h2[^>]*>", found[0])[1:] if found else []
     heard = (" ".join(strip_tags(f"<h2>{entry}").split()) for entry in entries)
     return [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC ?", "", line).strip() for line in heard]
 
