@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 from auditlog import filters, reading
-from auditlog.describing import Described, Difference, describe
+from auditlog.describing import Described, Difference, browsers, describe, is_stand_in
 from auditlog.models import Record
+
+BATCH = 1000  # records read at once for a copy
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,7 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[En
 
 def _entry(described: Described, user: User) -> Entry:
     record = described.record
-    is_own = record.resource == User._meta.label_lower and record.object_id == str(user.pk)
-    # Where somebody else was is theirs; where a stranger was who did something to the account is not.
-    tells_where = record.actor_id == str(user.pk) or record.actor_kind == Record.ActorKind.ANONYMOUS
+    is_own, tells_where = _is_own(record, user), _tells_where(record, user)
     return Entry(
         at=record.at,
         title=_title(described, is_own=is_own),
@@ -46,6 +47,15 @@ def _entry(described: Described, user: User) -> Entry:
         address=(record.address or "") if tells_where else "",
         browser=described.browser if tells_where else "",
     )
+
+
+def _is_own(record: Record, user: User) -> bool:
+    return record.resource == User._meta.label_lower and record.object_id == str(user.pk)
+
+
+def _tells_where(record: Record, user: User) -> bool:
+    """Where somebody else was is theirs; where a stranger was who did something to the account is not."""
+    return record.actor_id == str(user.pk) or record.actor_kind == Record.ActorKind.ANONYMOUS
 
 
 def _details(described: Described, *, is_own: bool) -> list[str]:
@@ -93,3 +103,37 @@ def _by(record: Record, user: User) -> str:
     if record.actor_kind == Record.ActorKind.ANONYMOUS:
         return _("by somebody who was not signed in")
     return _("by those who run this site")
+
+
+# As plain values, for a copy of one's own data
+
+
+def facts_of(user: User) -> Iterator[dict[str, Any]]:
+    """All that the page would show, the newest first, as what JSON can hold; read a batch at a time."""
+    for records in reading.batches(filters.of_user(str(user.pk)), BATCH):
+        named = browsers(records)
+        for record in records:
+            yield {name: value for name, value in _facts(record, user, named).items() if value}
+
+
+def _facts(record: Record, user: User, named: Mapping[int, str]) -> dict[str, Any]:
+    is_own, tells_where = _is_own(record, user), _tells_where(record, user)
+    is_row = record.action in Record.Action
+    return {
+        "at": record.at,
+        "action": record.action,
+        "about": record.resource,
+        "id": record.object_id,
+        "name": record.object_label,
+        "old": _shown(record.before) if is_own and is_row else None,
+        "new": _shown(record.after) if is_own and is_row else None,
+        "changed": None if is_own or not _is_change(record) else sorted({*record.before, *record.after}),
+        "by": "you" if record.actor_id == str(user.pk) else record.actor_kind,
+        "address": record.address if tells_where else None,
+        "browser": named.get(record.agent or 0) if tells_where else None,
+    }
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the fingerprints that stand in place of secrets."""
+    return {name: "(not shown)" if is_stand_in(value) else value for name, value in values.items()}

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 import auditlog
-from accounts import identity, jobs, links, services
+from accounts import identity, jobs, links, services, sessions
 from accounts.errors import AccountError
 from accounts.models import AddressChange, User
 
@@ -170,7 +170,8 @@ def _undo(change: AddressChange, user: User) -> None:
 
 
 def _end_sessions(user: User) -> None:
-    """End them all, and what opens new ones: each is bound to the password, which whoever changed the address knew."""
+    """End them all, and what opens new ones: the password, which whoever changed the address knew."""
+    sessions.end_all(user)
     user.set_unusable_password()
 
 

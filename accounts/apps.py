@@ -6,7 +6,7 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import audited, daily, receivers, retention, stats
+        from accounts import audited, daily, own_data, receivers, retention, stats
         from accounts import checks as checks  # registers them
         from config import schedule
 
@@ -15,3 +15,4 @@ class AccountsConfig(AppConfig):
         retention.register_rules()
         stats.register_sections()
         schedule.every_minute(daily.keep_signups_counted)
+        own_data.register_parts()

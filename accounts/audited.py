@@ -81,6 +81,9 @@ def register_models() -> None:
             "unlocked": _("lifted a lock"),
             "opened": _("opened the page of"),
             "session_ended": _("signed out a device"),
+            "data_asked": _("asked for a copy of their data"),
+            "data_made": _("made a copy of somebody’s data for them"),
+            "data_downloaded": _("downloaded the copy of their data"),
             "set_password_link_sent": _("sent a link to choose a password"),
         }
     )

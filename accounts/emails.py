@@ -37,6 +37,10 @@ def _erasure(user: User) -> dict[str, Any]:
     return {"url": links.cancel_erasure_url(user)}
 
 
+def _own_data(user: User) -> dict[str, Any]:
+    return {"url": links.absolute(reverse("own_data")), "hours": settings.DATA_EXPORT_HOURS}
+
+
 # name of the mail -> what its templates need besides the user and the site's address
 MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "verify_email": _verify_email,
@@ -49,6 +53,7 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "address_asked": _doors,
     "address_in_use": _doors,
     "address_restored": _set_password,
+    "data_ready": _own_data,
 }
 _WAYS_IN = {"verify_email", "address_known", "password_reset", "set_password"}
 

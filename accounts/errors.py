@@ -21,6 +21,8 @@ MESSAGES = {
     ),
     "address_same": _("This is your address already."),
     "address_changes_limit": _("You have asked for too many changes of your address today. Please try again tomorrow."),
+    "data_export_waiting": _("Your data is being put together already."),
+    "data_exports_limit": _("You can ask for your data %(limit)d times a day. Please try again tomorrow."),
     "link_invalid": _("This link is not valid any more. Please ask for a new one."),
     "last_superuser": _(
         "This is the last superuser who can sign in. Make somebody else a superuser first, or nobody could look after "

@@ -19,7 +19,18 @@ from django.db.models.functions import Now
 from django_tasks_db.models import DBTaskResult
 
 from accounts import identity, links, lockout
-from accounts.models import Invitation, LoginAttempt, Redemption, RequestedMail, ReservedUsername, Session, User
+from accounts.models import (
+    AddressChange,
+    DataExport,
+    Import,
+    Invitation,
+    LoginAttempt,
+    Redemption,
+    RequestedMail,
+    ReservedUsername,
+    Session,
+    User,
+)
 from accounts.session_engine import SessionStore
 from auditlog import reading
 
@@ -74,6 +85,9 @@ def forget(known: Known) -> list[models.Model]:
     """Take out all that is held here but the user's own row; returns the objects that are about the person."""
     about: list[models.Model] = [*_forget_invitations(known), *_forget_redemption(known)]
     about += ReservedUsername.objects.filter(holder=known.user)  # deleted by whoever reserves the names for ever
+    about += _forget_changes_of_address(known)
+    about += _forget_imports(known)
+    DataExport.objects.filter(user=known.user).delete()
     _forget_console([known.user, *about])
     _forget_jobs(known)
     LoginAttempt.objects.filter(account__in=known.accounts).delete()
@@ -96,6 +110,32 @@ def _forget_redemption(known: Known) -> list[Redemption]:
     found = list(Redemption.objects.filter(user=known.user))
     Redemption.objects.filter(user=known.user).update(username=NOBODY)
     return found
+
+
+def _forget_changes_of_address(known: Known) -> list[AddressChange]:
+    """Theirs, and those of others who wanted an address of theirs and did not get it."""
+    wanted = Q(new_email_canonical__in=known.canonical_emails) & ~Q(state=AddressChange.State.CONFIRMED)
+    changes = AddressChange.objects.filter(Q(user=known.user) | wanted)
+    found = list(changes)
+    AddressChange.objects.filter(pk__in=[change.pk for change in found]).delete()
+    return found
+
+
+def _forget_imports(known: Known) -> list[Import]:
+    """The name of who began them; rows about the person; files that hold the person and are not written yet."""
+    begun = list(Import.objects.filter(started_by=known.user).defer("content"))
+    Import.objects.filter(pk__in=[each.pk for each in begun]).update(started_by_name=NOBODY, file_name="")
+    words = {word.casefold() for word in (*known.emails, *known.usernames)}
+    for kept in Import.objects.iterator(chunk_size=10):
+        if any(word in bytes(kept.content).decode("utf-8", "replace").casefold() for word in words):
+            kept.delete()
+            continue
+        others = [
+            verdict for verdict in kept.verdicts if not words & {str(value).casefold() for value in verdict.values()}
+        ]
+        if len(others) < len(kept.verdicts):
+            Import.objects.filter(pk=kept.pk).update(verdicts=others)
+    return begun
 
 
 def _forget_console(things: list[models.Model]) -> None:

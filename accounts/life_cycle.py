@@ -1,8 +1,9 @@
 """How an account ends: deactivated (and back), to be erased at a time (and cancelled), erased for good.
 
 As in `services`: one function per event, one transaction per function, the row locked and read again. `acting_user`
-None stands for whoever runs a command, holds a mailed link, or works through what is due. The database itself sees to it
-that a superuser is left (`accounts_user_last_superuser`), and that sessions end with the account (`sessions`). ``docs/accounts.md`` has the states in a table.
+None stands for whoever runs a command, holds a mailed link, or works through what is due. The database itself sees to
+it that a superuser is left (`accounts_user_last_superuser`), and that sessions end with the account (see `sessions`).
+``docs/accounts.md`` has the states in a table.
 """
 
 from __future__ import annotations

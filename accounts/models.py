@@ -596,6 +596,62 @@ class AddressChange(models.Model):
         return self.new_email
 
 
+class DataExport(models.Model):
+    """A copy of what is kept about somebody, which they asked for; its content is in `pieces` (see `exporting`)."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("being made")
+        READY = "ready", _("ready")
+        FAILED = "failed", _("not made yet")
+        OVER = "over", _("not kept any more")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, db_index=False, related_name="data_exports")
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.WAITING)
+    size = models.PositiveBigIntegerField(_("bytes"), default=0)
+    asked_at = models.DateTimeField(_("asked for"), db_default=Now())
+    made_at = models.DateTimeField(_("made"), null=True)
+    expires_at = models.DateTimeField(_("expires"), null=True)
+
+    class Meta:
+        verbose_name = _("data export")
+        verbose_name_plural = _("data exports")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(state="waiting"), name="accounts_data_export_one_waiting"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["user", "asked_at"], name="accounts_data_export_user"),
+            models.Index(fields=["asked_at"], name="accounts_data_export_age"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def state_now(self) -> str:
+        """One of `State`, by our own clock: for showing."""
+        expired = self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.State.OVER if expired else self.state
+
+
+class DataExportPiece(models.Model):
+    """So many bytes of a copy; rows of bounded size, because neither a worker nor a page holds all of it."""
+
+    export = models.ForeignKey(DataExport, on_delete=models.CASCADE, db_index=False, related_name="pieces")
+    number = models.PositiveIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        verbose_name = _("piece of a data export")
+        verbose_name_plural = _("pieces of data exports")
+        constraints = [models.UniqueConstraint(fields=["export", "number"], name="accounts_data_export_piece")]
+
+    def __str__(self) -> str:
+        return f"{self.export_id} {self.number}"
+
+
 class LoginAttempt(models.Model):
     """One password that was or is being tried; written by `lockout` before the password is hashed.
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from accounts import addresses, jobs, services
+from accounts import addresses, exporting, jobs, services
 from accounts.models import FormerPassword, Import, LoginAttempt, RequestedMail, ReservedUsername, Session
 from config import retention
 
@@ -55,6 +55,18 @@ def register_rules() -> None:
         _("changes of an e-mail address that cannot be confirmed or undone any more"),
         kept_for=addresses.kept_for,
         older_than=addresses.over_since,
+    )
+    retention.register_rows(
+        "data_export_pieces",
+        _("content of copies of people’s data that have expired"),
+        kept_for=timedelta,  # each copy says until when
+        older_than=exporting.expired_pieces,
+    )
+    retention.register_rows(
+        "data_exports",
+        _("notes of copies of people’s data"),
+        kept_for=exporting.kept_for,
+        older_than=exporting.over_since,
     )
     retention.register_rows(
         "unconfirmed_accounts",

@@ -53,5 +53,7 @@ urlpatterns = [
     path("email/undo/<str:token>/", address_views.undo_address_link, name="undo_address_link"),
     path("profile/", views.profile, name="profile"),
     path("security/sign-ins/", own_views.own_sign_ins, name="sign_ins"),
+    path("data/", own_views.own_data, name="own_data"),
+    path("data/<uuid:export_id>/", own_views.download_data, name="download_data"),
     path("activity/", views.own_activity, name="activity"),
 ]

@@ -1,4 +1,6 @@
-"""Changes of an e-mail address, and the trigger that keeps an old one from others while it may return."""
+"""Changes of an e-mail address, with the trigger that keeps an old one from others while it may return; copies of data."""
+
+import uuid
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
@@ -113,4 +115,81 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.RunSQL(REFUSE, REFUSE_NO_MORE),
+        migrations.CreateModel(
+            name="DataExport",
+            fields=[
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "being made"),
+                            ("ready", "ready"),
+                            ("failed", "not made yet"),
+                            ("over", "not kept any more"),
+                        ],
+                        default="waiting",
+                        max_length=10,
+                        verbose_name="state",
+                    ),
+                ),
+                ("size", models.PositiveBigIntegerField(default=0, verbose_name="bytes")),
+                (
+                    "asked_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), verbose_name="asked for"
+                    ),
+                ),
+                ("made_at", models.DateTimeField(null=True, verbose_name="made")),
+                ("expires_at", models.DateTimeField(null=True, verbose_name="expires")),
+                (
+                    "user",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="data_exports",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "data export",
+                "verbose_name_plural": "data exports",
+                "indexes": [
+                    models.Index(fields=["user", "asked_at"], name="accounts_data_export_user"),
+                    models.Index(fields=["asked_at"], name="accounts_data_export_age"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("state", "waiting")),
+                        fields=("user",),
+                        name="accounts_data_export_one_waiting",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="DataExportPiece",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                ("content", models.BinaryField()),
+                (
+                    "export",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="pieces",
+                        to="accounts.dataexport",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "piece of a data export",
+                "verbose_name_plural": "pieces of data exports",
+                "constraints": [
+                    models.UniqueConstraint(fields=("export", "number"), name="accounts_data_export_piece")
+                ],
+            },
+        ),
     ]

@@ -33,6 +33,7 @@ MAILS = {
     "erasure_cancelled": ("Your account stays", r"/accounts/password/reset/"),
     "address_asked": ("Your e-mail address is about to change", r"/accounts/password/reset/"),
     "address_in_use": ("Somebody wants to use your e-mail address", r"/accounts/login/"),
+    "data_ready": ("Your data is ready", r"/accounts/data/"),
     "address_restored": ("Your e-mail address is back", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}

@@ -21,7 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.utils import timezone
 
-from accounts import services, sessions
+from accounts import life_cycle, sessions
 from accounts.models import Session, User
 from accounts.session_engine import SessionStore, digest_of
 from tests.accounts.conftest import sign_in
@@ -182,9 +182,10 @@ def test_an_odd_key_is_nobodys(db: None, key: str) -> None:
 # --- what ends it -----------------------------------------------------------------------------------
 
 SHUT_OUT: dict[str, Callable[[User, User], object]] = {
-    "service": lambda user, keeper: services.set_active(User.objects.filter(pk=user.pk), False, acting_user=keeper),
+    "service": lambda user, keeper: life_cycle.deactivate(user, acting_user=keeper),
+    "planned": lambda user, keeper: life_cycle.schedule_erasure(user, after=timedelta(days=1), acting_user=keeper),
     "update": lambda user, keeper: User.objects.filter(pk=user.pk).update(is_active=False),
-    "deleted": lambda user, keeper: User.objects.filter(pk=user.pk).update(deleted_at=timezone.now()),
+    "deleted": lambda user, keeper: User.objects.filter(pk=user.pk).update(deleted_at=timezone.now(), is_active=False),
     "staff": lambda user, keeper: User.objects.filter(pk=user.pk).update(is_staff=True),
     "superuser": lambda user, keeper: User.objects.filter(pk=user.pk).update(is_superuser=True),
     "sql": lambda user, keeper: run_sql("UPDATE accounts_user SET is_active = false WHERE id = %s", user.pk),
@@ -204,7 +205,8 @@ def test_shutting_out_and_new_rank_end_all_sessions_for_good_whoever_writes_it(
     bystander.force_login(colleague)
     SHUT_OUT[how](owner, administrator)
     assert not Session.objects.filter(user=owner).exists()
-    User.objects.filter(pk=owner.pk).update(is_active=True, deleted_at=None, is_staff=False, is_superuser=False)
+    alive = User.objects.filter(pk=owner.pk, deleted_at=None)
+    alive.update(is_active=True, erase_at=None, is_staff=False, is_superuser=False)
     assert not is_signed_in(owners_browser), "a session does not outlive a deactivation that is undone"
     assert is_signed_in(bystander)
 

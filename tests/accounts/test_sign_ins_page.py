@@ -30,7 +30,7 @@ SAFARI = (
 def lines(browser: Client, **asked: str) -> list[str]:
     """The entries as a reader hears them, without their times."""
     found = re.search(r'<ol class="activity">.*</ol>', text_of(browser.get(SIGN_INS, asked)), re.DOTALL)
-    entries = re.split(r"<h2>", found[0])[1:] if found else []
+    entries = re.split(r"<h2[^>]*>", found[0])[1:] if found else []
     heard = (" ".join(strip_tags(f"<h2>{entry}").split()) for entry in entries)
     return [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC ?", "", line).strip() for line in heard]
 
@@ -138,6 +138,7 @@ def test_a_stranger_is_asked_to_sign_in(stranger: Client) -> None:
 
 def test_every_page_of_the_account_leads_to_the_others_and_says_where_one_is(owners_browser: Client) -> None:
     paths = ["/accounts/profile/", "/accounts/email/", "/accounts/password/change/", SIGN_INS, "/accounts/activity/"]
+    paths.append("/accounts/data/")
     for path in paths:
         page = text_of(owners_browser.get(path))
         (nav,) = re.findall(r'<nav class="account-nav".*?</nav>', page, re.DOTALL)

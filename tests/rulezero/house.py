@@ -33,7 +33,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from accounts import jobs, links
-from accounts.models import AddressChange, Invitation, LoginAttempt, Session, User
+from accounts.models import AddressChange, DataExport, Invitation, LoginAttempt, Session, User
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
@@ -283,6 +283,7 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     ),
     "accounts/email/confirm/<str:token>/": lambda house: [_token(links.confirm_address_url(_change(house, "waiting")))],
     "accounts/email/undo/<str:token>/": lambda house: [_token(links.undo_address_url(_change(house, "confirmed")))],
+    "accounts/data/<uuid:export_id>/": lambda house: [str(DataExport.objects.get().pk)],
     "accounts/invitation/<str:token>/": lambda house: [
         _token(links.invitation_url(Invitation.objects.get(), mailed=False))
     ],
@@ -354,6 +355,7 @@ def _furnish(house: House) -> None:
     before = {"old_email": "before@example.com", "new_email": house.member.email, "undo_until": now + timedelta(days=7)}
     AddressChange.objects.create(user=house.member, state="confirmed", confirmed_at=now, **before)
     AddressChange.objects.create(user=house.member, old_email=house.member.email, new_email="after@example.com")
+    DataExport.objects.create(user=house.member, state="ready", made_at=now, expires_at=now + timedelta(days=2))
     Sample.objects.create(at=now, status="pass", milliseconds=0.7)
     ConnectionSample.objects.create(at=now, active=1, idle=2, idle_in_transaction=0, waiting=0, most=97)
     Incident.objects.create(check_name="disk", status="warn", code="filling", began_at=now)

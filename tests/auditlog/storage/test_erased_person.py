@@ -17,8 +17,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django_tasks_db.models import DBTaskResult
 
-from accounts import life_cycle, links
-from accounts.models import Invitation, LoginAttempt, RequestedMail, Session, User, UserState
+from accounts import importing, life_cycle, links
+from accounts.models import DataExport, Import, Invitation, LoginAttempt, RequestedMail, Session, User, UserState
 from auditlog import sealing
 from auditlog.models import Record
 from config.worker import Worker
@@ -33,6 +33,8 @@ EMAIL, NEW_EMAIL = "Zenobia@first.example", "queen@palmyra.example"
 HOME = "203.0.113.77"
 PERSONAL = ("zenobia", "quill", "palmyra", "first.example", HOME)
 WRONG = "Wrong-Password-1"
+LIST = f"username,email\n{NEW_NAME},{NEW_EMAIL}\nfriend.of.hers,friend@palm.example"
+OF_PEOPLE = importing.Options(kind=Import.Kind.USERS)
 
 
 @pytest.fixture
@@ -73,7 +75,12 @@ def live_a_life(keeper: User) -> User:
     assert at_home.post("/accounts/invitation/", form).status_code == 303
     her = User.objects.get(email=EMAIL)
     assert sign_in(at_home, NAME) == 302
-    about = {"full_name": FULL_NAME, "bio": "I am Zenobia.", "avatar_url": "https://palmyra.example/z.png"}
+    about = {
+        "full_name": FULL_NAME,
+        "bio": "I am Zenobia.",
+        "avatar_url": "https://palmyra.example/z.png",
+        "version": 1,
+    }
     assert at_home.post("/accounts/profile/", about).status_code == 303
     friend = {"emails": "friend@example.com", "note": "Come, says Zenobia", "days": "3"}
     assert at_home.post("/accounts/invitations/", friend).status_code == 303
@@ -89,7 +96,14 @@ def live_a_life(keeper: User) -> User:
     assert sign_in(at_home, NEW_EMAIL) == 302
     assert sign_in(Client(REMOTE_ADDR=HOME), NEW_EMAIL, WRONG) == 422
     Client(REMOTE_ADDR=HOME).post("/accounts/password/reset/", {"email": NEW_EMAIL.upper()})
+    moving = {"email": "zenobia@third.example", "password": PASSWORD}
+    assert at_home.post("/accounts/email/", moving).status_code == 303
+    assert at_home.post("/accounts/data/").status_code == 303
+    importing.check_upload(LIST.encode(), "people.csv", OF_PEOPLE, most=100, acting_user=keeper)  # and never written
+    done = importing.check_upload(f"{LIST}\n".encode(), "done.csv", OF_PEOPLE, most=100, acting_user=keeper)
+    importing.start(done.pk, acting_user=keeper)
     work()
+    assert (DataExport.objects.get().state, Import.objects.get(pk=done.pk).state) == ("ready", "done")
     Client(REMOTE_ADDR=HOME).post("/accounts/password/reset/", {"email": NEW_EMAIL})  # waits for the worker
     Run.objects.create(operation="optimize", asked_by_kind="user", asked_by_id=str(her.pk), asked_by_label=NEW_NAME)
     return User.objects.get(pk=her.pk)
@@ -139,7 +153,8 @@ def test_of_an_erased_person_no_dump_holds_anything_and_the_seals_hold(
     friend = Invitation.objects.get(email="friend@example.com")
     assert (friend.invited_by_id, friend.invited_by_name) == (her.pk, "erased person")
     assert Record.objects.get(resource="accounts.user", object_id=keeper.pk, action="create").object_label == "keeper"
-    assert not LoginAttempt.objects.exists()
+    assert not LoginAttempt.objects.exists() and not DataExport.objects.exists()
+    assert [row["who"] for row in Import.objects.get().verdicts] == ["friend.of.hers"]
     assert [str(asked) for asked in RequestedMail.objects.all()] == ["friend@example.com"]
     mail.outbox.clear()
     work()
