@@ -22,12 +22,12 @@ from django.utils.translation import ngettext
 from accounts import identity, lockout, roles, services
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts.errors import AccountError
-from accounts.forms import StaffLoginForm
 from accounts.models import LoginAttempt, User
+from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 
-admin.site.login_form = StaffLoginForm
+admin.site.login_view = StaffLogin  # type: ignore[attr-defined]  # of GatehouseAdminSite
 HISTORY: Any = ["id", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]

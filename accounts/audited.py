@@ -12,6 +12,7 @@ import auditlog
 from accounts import services
 from accounts.errors import AccountError
 from accounts.models import Invitation, Redemption, ReservedUsername, User
+from accounts.second_factor.models import AuthenticatorApp, Demand, Passkey, RecoveryCodes, RecoveryLink
 from auditlog import describing
 from auditlog.models import Record
 
@@ -50,11 +51,43 @@ def register_models() -> None:
         excluded=["username_skeleton", "signup_key"],
         personal=["username_canonical"],
     )
+    _register_second_factors()
     describing.name_actions(
         {
             "locked_out": _("failed so often that sign-in is locked"),
             "unlocked": _("lifted a lock"),
             "set_password_link_sent": _("sent a link to choose a password"),
+        }
+    )
+
+
+def _register_second_factors() -> None:
+    """What lets somebody in is masked by its name already; what each login writes makes no record by itself."""
+    auditlog.register(
+        AuthenticatorApp,
+        label=["name"],
+        masked=["secret"],
+        personal=["name"],
+        quiet=["last_step", "last_used_at"],
+    )
+    auditlog.register(
+        Passkey,
+        label=["name"],
+        masked=["credential_id", "public_key"],
+        personal=["name"],
+        quiet=["sign_count", "answered", "last_used_at"],
+    )
+    auditlog.register(RecoveryCodes, masked=["digests"])
+    auditlog.register(RecoveryLink, masked=["nonce"])
+    auditlog.register(Demand)
+    describing.name_actions(
+        {
+            "second_factor_added": _("added a second factor"),
+            "second_factor_removed": _("removed a second factor"),
+            "second_factor_codes_replaced": _("made new recovery codes"),
+            "second_factor_code_used": _("used a recovery code"),
+            "second_factor_recovery": _("sent a link to begin anew without a second factor"),
+            "second_factor_recovered": _("began anew without a second factor, by a mailed link"),
         }
     )
 

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from accounts import links
 from accounts.models import Invitation, User
+from accounts.second_factor import factors
 
 log = structlog.get_logger("accounts.emails")
 
@@ -32,6 +33,14 @@ def _doors(user: User) -> dict[str, Any]:
     }
 
 
+def _second_factor(user: User) -> dict[str, Any]:
+    return {
+        "reset_url": links.absolute(reverse("password_reset")),
+        "security_url": links.absolute(reverse("second_factor")),
+        "codes_left": factors.codes_left(user),
+    }
+
+
 # name of the mail -> what its templates need besides the user and the site's address
 MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "verify_email": _verify_email,
@@ -39,6 +48,10 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "password_reset": _set_password,
     "password_changed": _doors,
     "set_password": _set_password,
+    "second_factor_added": _second_factor,
+    "second_factor_removed": _second_factor,
+    "second_factor_codes_replaced": _second_factor,
+    "second_factor_code_used": _second_factor,
 }
 
 

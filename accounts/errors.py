@@ -38,6 +38,11 @@ MESSAGES = {
         "This site may make %(left)d more invitations at the moment, not %(wanted)d: all people together may make "
         "%(limit)d in 24 hours."
     ),
+    "code_wrong": _("This code is not right, or was used already. Please enter the next one."),
+    "code_missing": _("Please enter a code."),
+    "passkey_wrong": _("That did not work with the passkey. Please try again."),
+    "passkey_known": _("This passkey belongs to an account already."),
+    "second_factor_too_many": _("You have very many second factors. Please remove one first."),
 }
 
 # Those that are no matter of a form's field: status and template of their page.

@@ -437,3 +437,7 @@ class RequestedMail(models.Model):
 
     def __str__(self) -> str:
         return self.email_canonical
+
+
+# Beside the others, because Django looks for models here; they stand on `User`.
+from accounts.second_factor import models as second_factor_models  # noqa: E402, F401

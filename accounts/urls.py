@@ -4,6 +4,7 @@ from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
 from accounts import invitation_views, views
+from accounts.second_factor import urls as second_factor_urls
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -37,4 +38,5 @@ urlpatterns = [
     path("password/change/", views.ChangePassword.as_view(), name="password_change"),
     path("profile/", views.profile, name="profile"),
     path("activity/", views.own_activity, name="activity"),
+    *second_factor_urls.urlpatterns,
 ]

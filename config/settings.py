@@ -266,6 +266,12 @@ LOGIN_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 5, low=1, high=1000)
 LOGIN_FAILURES_PER_ACCOUNT = env.integer("LOGIN_FAILURES_PER_ACCOUNT", 50, low=1, high=100_000)
 LOGIN_FAILURES_PER_NETWORK = env.integer("LOGIN_FAILURES_PER_NETWORK", 200, low=1, high=100_000)
 LOGIN_COOLOFF = timedelta(minutes=env.integer("LOGIN_COOLOFF_MINUTES", 30, low=1, high=10080))
+# What encrypts the secrets of authenticator apps; without it, what follows from SECRET_KEY.
+SECOND_FACTOR_KEY = env.text("SECOND_FACTOR_KEY")
+SECOND_FACTOR_KEY_FALLBACKS = env.words("SECOND_FACTOR_KEY_FALLBACKS")
+env.require_random("SECOND_FACTOR_KEY", [SECOND_FACTOR_KEY] if SECOND_FACTOR_KEY else [])
+env.require_random("SECOND_FACTOR_KEY_FALLBACKS", SECOND_FACTOR_KEY_FALLBACKS)
+
 AXES_HANDLER = "accounts.lockout.ReservingHandler"
 AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
 AXES_ENABLE_ADMIN = False  # its tables stay empty

@@ -29,6 +29,10 @@ MAILS = {
     "password_reset": ("Choose a new password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
     "password_changed": ("Your password was changed", r"/accounts/password/reset/"),
     "set_password": ("Your new account: choose a password", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
+    "second_factor_added": ("A second factor was added", r"/accounts/security/second-factor/"),
+    "second_factor_removed": ("A second factor was removed", r"/accounts/security/second-factor/"),
+    "second_factor_codes_replaced": ("New recovery codes were made", r"/accounts/security/second-factor/"),
+    "second_factor_code_used": ("A recovery code was used", r"/accounts/security/second-factor/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
 

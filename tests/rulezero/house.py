@@ -33,11 +33,13 @@ from django.utils import timezone
 
 from accounts import jobs, links
 from accounts.models import Invitation, LoginAttempt, User
+from accounts.second_factor.models import AuthenticatorApp
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
 from config.middleware import CONTENT_SECURITY_POLICY, is_own_path
 from healthcheck.models import ConnectionSample, Incident, Run, Sample
+from tests.accounts.phones import give_phone
 from tests.factories import InvitationFactory, UserFactory
 
 LONGEST = 3.0  # seconds that any answer may take
@@ -291,6 +293,12 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         f"accounts/invitations/<uuid:invitation_id>/{action}": lambda house: [str(Invitation.objects.get().pk)]
         for action in ("", "link/", "resend/", "replace/", "revoke/")
     },
+    **{
+        f"accounts/security/second-factor/<uuid:factor_id>/{action}": lambda house: [
+            str(AuthenticatorApp.objects.get(user=house.member).pk)
+        ]
+        for action in ("", "remove/")
+    },
     "admin/r/<path:content_type_id>/<path:object_id>/": lambda house: [
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
@@ -334,6 +342,7 @@ def furnish(mails: Any) -> House:
 
 def _furnish(house: House) -> None:
     Group.objects.create(name="porters")
+    give_phone(house.member)
     Run.objects.create(operation="optimize", state=Run.State.DONE, asked_by_kind="user", asked_by_label="keeper")
     LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
