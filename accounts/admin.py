@@ -23,6 +23,7 @@ from accounts import identity, lockout, roles, services
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts.errors import AccountError
 from accounts.models import LoginAttempt, User
+from accounts.second_factor import events as second_factor_events
 from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
@@ -87,7 +88,7 @@ class UserAdmin(LargeTableAdmin):
     search_help_text = _("The beginning of a username or e-mail address, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
-    actions = ["activate", "deactivate", "send_set_password_link", "unlock"]
+    actions = ["activate", "deactivate", "send_set_password_link", "send_recovery_link", "unlock"]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
         (_("What they may do"), {"fields": RIGHTS}),
@@ -171,6 +172,12 @@ class UserAdmin(LargeTableAdmin):
         count = services.send_set_password_links(queryset, acting_user=acting_user(request))
         text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+    @admin.action(description=_("Send a link to begin anew without a second factor"), permissions=["change"])
+    def send_recovery_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        count = second_factor_events.send_recovery_links(queryset, acting_user=acting_user(request))
+        text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.WARNING)
 
     @admin.action(description=_("Unlock the selected users"), permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from accounts import links
 from accounts.models import Invitation, User
 from accounts.second_factor import factors
+from accounts.second_factor.models import RecoveryLink
 
 log = structlog.get_logger("accounts.emails")
 
@@ -41,6 +42,11 @@ def _second_factor(user: User) -> dict[str, Any]:
     }
 
 
+def _second_factor_recovery(user: User) -> dict[str, Any]:
+    nonce = RecoveryLink.objects.get(user=user).nonce
+    return {"url": links.recovery_url(user, nonce), "hours": links.RECOVERY_HOURS}
+
+
 # name of the mail -> what its templates need besides the user and the site's address
 MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "verify_email": _verify_email,
@@ -52,6 +58,8 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "second_factor_removed": _second_factor,
     "second_factor_codes_replaced": _second_factor,
     "second_factor_code_used": _second_factor,
+    "second_factor_recovery": _second_factor_recovery,
+    "second_factor_recovered": _second_factor,
 }
 
 
@@ -64,6 +72,8 @@ def send(mail: str, user: User) -> bool:
         mail = "verify_email"  # "simply sign in" would be a dead end
     if mail == "verify_email" and user.email_verified_at is not None:
         return False
+    if mail == "second_factor_recovery" and not RecoveryLink.objects.filter(user=user).exists():
+        return False  # used meanwhile: an earlier mail led to it
     _send(mail, user.email, {"user": user, **MAILS[mail](user)})
     log.info("mail.sent", mail=mail, user=str(user.pk))
     return True

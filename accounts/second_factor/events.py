@@ -6,6 +6,7 @@ own activity. Each tells the owner by mail.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 
 from django.db import transaction
@@ -13,11 +14,11 @@ from django.db.models import F, Func, Value
 from django.db.models.functions import Now
 
 import auditlog
-from accounts import jobs
+from accounts import jobs, links, roles
 from accounts.errors import AccountError
 from accounts.models import User
 from accounts.second_factor import encryption, factors, recovery_codes, totp
-from accounts.second_factor.models import AuthenticatorApp, Factor, Passkey, RecoveryCodes
+from accounts.second_factor.models import AuthenticatorApp, Factor, Passkey, RecoveryCodes, RecoveryLink
 from config.database.locks import hold_until_commit
 
 MOST_FACTORS = 20  # of one person
@@ -121,6 +122,43 @@ def _new_codes(user: User) -> list[str]:
     digests = [recovery_codes.digest(code, user.pk) for code in codes]
     RecoveryCodes.objects.update_or_create(user=user, defaults={"digests": digests, "made_at": Now()})
     return codes
+
+
+def send_recovery_links(users: Iterable[User], *, acting_user: User) -> int:
+    """Mail a link to begin anew to those of `users` who have a second factor and whom `acting_user` may edit.
+
+    Returns how many. A link ends the one before; nobody makes one for themselves.
+    """
+    editable = [user.pk for user in users if user != acting_user and roles.may_edit(acting_user, user)]
+    with transaction.atomic():
+        whose = list(User.objects.filter(factors.has(), pk__in=editable, is_active=True, deleted_at=None))
+        for user in whose:
+            fresh = {"nonce": uuid.uuid4(), "made_at": Now()}
+            RecoveryLink.objects.update_or_create(user=user, defaults=fresh)
+            _happened("second_factor_recovery", user)
+    return len(whose)
+
+
+def may_recover(user: User, token: str) -> bool:
+    """Whether `token` is that of the newest link to `user`, for the password that they have."""
+    link = RecoveryLink.objects.filter(user=user).first()
+    return link is not None and links.is_recovery_token(token, user, link.nonce)
+
+
+@auditlog.acting_as(reason="second factor recovered by a mailed link")
+def recover(user: User, token: str) -> None:
+    """Drop every second factor of `user`, who has shown the password, by the token of a mailed link; works once.
+
+    Raises AccountError (``link_invalid``), also when it is used twice at once.
+    """
+    with transaction.atomic():
+        _hold(user)
+        # Look again under the lock: a token dies with its use, with the password and with a newer one.
+        if not may_recover(User.objects.select_for_update().get(pk=user.pk), token):
+            raise AccountError("link_invalid")
+        RecoveryLink.objects.filter(user=user).delete()
+        drop_all(user)
+        _happened("second_factor_recovered", user)
 
 
 def drop_all(user: User) -> None:

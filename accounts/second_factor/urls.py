@@ -6,6 +6,8 @@ from accounts.second_factor import views
 
 urlpatterns = [
     path("login/second-factor/", views.login_second_step, name="login_second_step"),
+    path("login/second-factor/recovery/", views.login_recovery, name="login_recovery"),
+    path("login/second-factor/recovery/<str:token>/", views.login_recovery_link, name="login_recovery_link"),
     path("security/second-factor/", views.overview, name="second_factor"),
     path("security/second-factor/app/", views.begin_app, name="second_factor_begin_app"),
     path("security/second-factor/app/confirm/", views.confirm_app, name="second_factor_confirm_app"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import cast
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts import links
 from accounts.errors import AccountError
 from accounts.models import User, new_id
 from accounts.second_factor import briefly, events, factors, halfway, proving, totp
@@ -25,6 +27,7 @@ from accounts.second_factor.models import AuthenticatorApp, Factor
 from accounts.views import SeeOther, explained, form_status
 
 _NEW_APP, _NEW_CODES = "_new_app", "_new_codes"  # what `briefly` keeps
+_RECOVERY = "_second_factor_recovery"  # the name of a session entry
 
 
 def _person(request: HttpRequest) -> User:
@@ -50,8 +53,47 @@ def login_second_step(request: HttpRequest) -> HttpResponse:
             halfway.complete(request, half_way)
             return SeeOther(half_way.next_path or resolve_url(settings.LOGIN_REDIRECT_URL))
         form.refuse()
-    context = {"form": form, "factors": factors.of(half_way.user)}
+    may_recover = events.may_recover(half_way.user, request.session.get(_RECOVERY, ""))
+    context = {"form": form, "factors": factors.of(half_way.user), "may_recover": may_recover}
     return render(request, "accounts/login_second_step.html", context, status=form_status(form))
+
+
+@login_not_required
+@never_cache
+@require_safe
+def login_recovery_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Take the token out of the address at once, so that no log, referrer or shoulder sees it for long."""
+    if not links.is_recovery_token(token):
+        return _unusable_recovery(request)  # nothing of ours: not worth a session
+    request.session[_RECOVERY] = token
+    return SeeOther(reverse("login_recovery"))
+
+
+@login_not_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def login_recovery(request: HttpRequest) -> HttpResponse:
+    """Let who has the link of an administrator, and has shown the password, begin anew without a second factor."""
+    token, half_way = request.session.get(_RECOVERY, ""), halfway.of(request)
+    if half_way is None and request.method != "POST" and links.is_recovery_token(token):
+        return render(request, "accounts/login_recovery.html", {"state": "password_first"})
+    if half_way is None or not events.may_recover(half_way.user, token):
+        return _unusable_recovery(request)
+    if request.method == "POST":
+        try:
+            events.recover(half_way.user, token)
+        except AccountError:
+            return _unusable_recovery(request)
+        del request.session[_RECOVERY]
+        halfway.complete(request, half_way)
+        messages.success(request, _("Your second factors are gone. Please set up a new one now."))
+        return SeeOther(reverse("second_factor"))
+    return render(request, "accounts/login_recovery.html", {"state": "ready", "person": half_way.user})
+
+
+def _unusable_recovery(request: HttpRequest) -> HttpResponse:
+    context = {"state": "unusable"}
+    return render(request, "accounts/login_recovery.html", context, status=HTTPStatus.NOT_FOUND)
 
 
 # One's own second factors

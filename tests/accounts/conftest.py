@@ -120,7 +120,9 @@ def run_jobs() -> list[Any]:
 
 def link_in(message: Any) -> str:
     """The path of the only link with a token in a mail's text."""
-    (path,) = re.findall(r"http://localhost:8000(/accounts/(?:verify|password/reset)/\S{20,})", message.body)
+    (path,) = re.findall(
+        r"http://localhost:8000(/accounts/(?:verify|password/reset|login/second-factor/recovery)/\S{20,})", message.body
+    )
     return str(path)
 
 

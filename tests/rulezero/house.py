@@ -33,7 +33,7 @@ from django.utils import timezone
 
 from accounts import jobs, links
 from accounts.models import Invitation, LoginAttempt, User
-from accounts.second_factor.models import AuthenticatorApp
+from accounts.second_factor.models import AuthenticatorApp, RecoveryLink
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
@@ -282,6 +282,9 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "accounts/password/reset/<str:uidb64>/<str:token>/": lambda house: (
         links.set_password_url(house.member).rstrip("/").split("/")[-2:]
     ),
+    "accounts/login/second-factor/recovery/<str:token>/": lambda house: [
+        links.recovery_url(house.member, RecoveryLink.objects.get().nonce).rstrip("/").split("/")[-1]
+    ],
     "accounts/invitation/<str:token>/": lambda house: [
         links.invitation_url(Invitation.objects.get(), mailed=False).rstrip("/").split("/")[-1]
     ],
@@ -343,6 +346,7 @@ def furnish(mails: Any) -> House:
 def _furnish(house: House) -> None:
     Group.objects.create(name="porters")
     give_phone(house.member)
+    RecoveryLink.objects.create(user=house.member)
     Run.objects.create(operation="optimize", state=Run.State.DONE, asked_by_kind="user", asked_by_label="keeper")
     LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
