@@ -21,14 +21,15 @@ from django.utils.translation import ngettext
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts import lockout, reauthentication, roles, rules, searching, services
 from accounts.errors import AccountError
-from accounts.forms import StaffLoginForm
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
+from accounts.second_factor import events as second_factor_events
+from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 
-admin.site.login_form = StaffLoginForm
-admin.site.guard = reauthentication.guard_admin  # type: ignore[attr-defined]  # `GatehouseAdminSite` has it
+admin.site.login_view = StaffLogin  # type: ignore[attr-defined]  # of GatehouseAdminSite, as the next
+admin.site.guard = reauthentication.guard_admin  # type: ignore[attr-defined]
 HISTORY: Any = ["id", "state", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RIGHTS: Any = ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]
@@ -99,6 +100,7 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
         "cancel_erasure",
         "erase",
         "send_set_password_link",
+        "send_recovery_link",
         "unlock",
         "sign_out",
     ]
@@ -174,6 +176,12 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
         count = services.send_set_password_links(queryset, acting_user=acting_user(request))
         text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+    @admin.action(description=_("Send a link to begin anew without a second factor"), permissions=["change"])
+    def send_recovery_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        count = second_factor_events.send_recovery_links(queryset, acting_user=acting_user(request))
+        text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.WARNING)
 
     @admin.action(description=_("Unlock the selected users"), permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -21,6 +21,7 @@ from accounts.models import (
     ReservedUsername,
     User,
 )
+from accounts.second_factor.models import AuthenticatorApp, Demand, Passkey, RecoveryCodes, RecoveryLink
 from auditlog import describing
 from auditlog.models import Record
 
@@ -75,6 +76,7 @@ def register_models() -> None:
         excluded=["old_email_canonical", "new_email_canonical"],
         personal=["old_email", "new_email"],
     )
+    _register_second_factors()
     describing.name_actions(
         {
             "locked_out": _("failed so often that sign-in is locked"),
@@ -85,6 +87,37 @@ def register_models() -> None:
             "data_made": _("made a copy of somebody’s data for them"),
             "data_downloaded": _("downloaded the copy of their data"),
             "set_password_link_sent": _("sent a link to choose a password"),
+        }
+    )
+
+
+def _register_second_factors() -> None:
+    """What lets somebody in is masked by its name already; what each login writes makes no record by itself."""
+    auditlog.register(
+        AuthenticatorApp,
+        label=["name"],
+        masked=["secret"],
+        personal=["name"],
+        quiet=["last_step", "last_used_at"],
+    )
+    auditlog.register(
+        Passkey,
+        label=["name"],
+        masked=["credential_id", "public_key"],
+        personal=["name"],
+        quiet=["sign_count", "answered", "last_used_at"],
+    )
+    auditlog.register(RecoveryCodes, masked=["digests"])
+    auditlog.register(RecoveryLink, masked=["nonce"])
+    auditlog.register(Demand)
+    describing.name_actions(
+        {
+            "second_factor_added": _("added a second factor"),
+            "second_factor_removed": _("removed a second factor"),
+            "second_factor_codes_replaced": _("made new recovery codes"),
+            "second_factor_code_used": _("used a recovery code"),
+            "second_factor_recovery": _("sent a link to begin anew without a second factor"),
+            "second_factor_recovered": _("began anew without a second factor, by a mailed link"),
         }
     )
 

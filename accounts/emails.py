@@ -14,6 +14,8 @@ from django.urls import reverse
 
 from accounts import links, preferences
 from accounts.models import AddressChange, Invitation, User
+from accounts.second_factor import factors
+from accounts.second_factor.models import RecoveryLink
 
 log = structlog.get_logger("accounts.emails")
 
@@ -41,6 +43,19 @@ def _own_data(user: User) -> dict[str, Any]:
     return {"url": links.absolute(reverse("own_data")), "hours": settings.DATA_EXPORT_HOURS}
 
 
+def _second_factor(user: User) -> dict[str, Any]:
+    return {
+        "reset_url": links.absolute(reverse("password_reset")),
+        "security_url": links.absolute(reverse("second_factor")),
+        "codes_left": factors.codes_left(user),
+    }
+
+
+def _second_factor_recovery(user: User) -> dict[str, Any]:
+    nonce = RecoveryLink.objects.get(user=user).nonce
+    return {"url": links.recovery_url(user, nonce), "hours": links.RECOVERY_HOURS}
+
+
 # name of the mail -> what its templates need besides the user and the site's address
 MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "verify_email": _verify_email,
@@ -54,6 +69,12 @@ MAILS: dict[str, Callable[[User], dict[str, Any]]] = {
     "address_in_use": _doors,
     "address_restored": _set_password,
     "data_ready": _own_data,
+    "second_factor_added": _second_factor,
+    "second_factor_removed": _second_factor,
+    "second_factor_codes_replaced": _second_factor,
+    "second_factor_code_used": _second_factor,
+    "second_factor_recovery": _second_factor_recovery,
+    "second_factor_recovered": _second_factor,
 }
 _WAYS_IN = {"verify_email", "address_known", "password_reset", "set_password"}
 
@@ -71,6 +92,8 @@ def send(mail: str, user: User) -> bool:
         return False  # cancelled meanwhile
     if mail == "verify_email" and user.email_verified_at is not None:
         return False
+    if mail == "second_factor_recovery" and not RecoveryLink.objects.filter(user=user).exists():
+        return False  # used meanwhile: an earlier mail led to it
     with preferences.of_user(user):
         _send(mail, user.email, {"user": user, **MAILS[mail](user)})
     log.info("mail.sent", mail=mail, user=str(user.pk))

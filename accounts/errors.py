@@ -72,6 +72,11 @@ MESSAGES = {
     "file_too_many_rows": _("The file has more than %(most)d rows. Please split it, or use the command import_people."),
     "import_not_waiting": _("This import was begun already."),
     "import_rights_lost": _("Whoever began this import may not do so any more."),
+    "code_wrong": _("This code is not right, or was used already. Please enter the next one."),
+    "code_missing": _("Please enter a code."),
+    "passkey_wrong": _("That did not work with the passkey. Please try again."),
+    "passkey_known": _("This passkey belongs to an account already."),
+    "second_factor_too_many": _("You have very many second factors. Please remove one first."),
 }
 
 # Those that are no matter of a form's field: status and template of their page.

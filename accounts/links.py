@@ -22,6 +22,8 @@ _CANCEL_SALT = "accounts.cancel-erasure"
 _CONFIRM_ADDRESS_SALT = "accounts.confirm-address"
 _UNDO_ADDRESS_SALT = "accounts.undo-address"
 _INVITATION_SALT = "accounts.invitation"
+_RECOVERY_SALT = "accounts.second-factor-recovery"
+RECOVERY_HOURS = 24
 
 
 def absolute(path: str) -> str:
@@ -111,6 +113,28 @@ def read_undo_address_token(token: str) -> UUID | None:
         return UUID(signing.loads(token, salt=_UNDO_ADDRESS_SALT))
     except (signing.BadSignature, ValueError):
         return None
+
+
+def recovery_url(user: User, nonce: UUID) -> str:
+    """Return the link by which `user` may begin anew without a second factor, made of the nonce in the database."""
+    token = signing.dumps(_recovery_claim(user, nonce), salt=_RECOVERY_SALT)
+    return absolute(reverse("login_recovery_link", args=[token]))
+
+
+def is_recovery_token(token: str, user: User | None = None, nonce: UUID | None = None) -> bool:
+    """Whether we signed `token` and it has not expired; with a user and a nonce, also whether it is made of these now.
+
+    So it dies with another nonce, and with the password: also with its hash, when an older kind is replaced.
+    """
+    try:
+        claim = signing.loads(token, salt=_RECOVERY_SALT, max_age=3600 * RECOVERY_HOURS)
+    except (signing.BadSignature, ValueError):
+        return False
+    return user is None or nonce is None or claim == _recovery_claim(user, nonce)
+
+
+def _recovery_claim(user: User, nonce: UUID) -> list[str]:
+    return [str(user.pk), nonce.hex, user.get_session_auth_hash()[:32]]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ import auditlog
 from accounts import devices, identity
 from accounts.lockout_sql import locked_until_sql, locking_sql
 from accounts.models import LoginAttempt, User
+from accounts.second_factor import factors
 from config.client_address import client_address, client_network, network_of
 from config.database.locks import hold_until_commit
 from config.errors import error_page
@@ -88,6 +89,7 @@ class Tried(NamedTuple):
     account: str
     user: User | None
     is_last: bool
+    attempt: int = 0  # the id of its row
 
 
 def reserve(request: HttpRequest, account: str, user: User | None) -> int:
@@ -102,11 +104,11 @@ def reserve(request: HttpRequest, account: str, user: User | None) -> int:
         # Every caller takes the account's lock first, so two can never wait for each other.
         hold_until_commit(f"login account {attempt.account}", f"login network {attempt.network}")
         cursor.execute(_reserve_sql(), values)
-        (seconds,) = cursor.fetchone()
+        seconds, attempt_id = cursor.fetchone()
         if not seconds:
             cursor.execute(f"SELECT {_until()}", values)
             (until,) = cursor.fetchone()
-            request.tried = Tried(account, user, is_last=until is not None)  # type: ignore[attr-defined]
+            request.tried = Tried(account, user, until is not None, attempt_id)  # type: ignore[attr-defined]
     return ceil(seconds or 0)
 
 
@@ -124,8 +126,9 @@ def _reserve_sql() -> str:
         WITH lock AS (SELECT {_until()} AS until), reserved AS (
             INSERT INTO accounts_loginattempt (account, network, device)
             SELECT %(account)s, %(network)s, %(device)s FROM lock WHERE until IS NULL
+            RETURNING id
         )
-        SELECT extract(epoch FROM until - statement_timestamp()) FROM lock
+        SELECT extract(epoch FROM until - statement_timestamp()), (SELECT id FROM reserved) FROM lock
     """  # noqa: S608 - placeholders and our own numbers only
 
 
@@ -192,13 +195,29 @@ def checked_password(request: HttpRequest, user: User, password: str) -> bool:
         refuse(request, user.username_canonical, seconds)
         return False
     if user.check_password(password):
-        forgive(request, user)
+        password_was_right(request, user)
         return True
     user_login_failed.send(sender=__name__, credentials={"username": user.username}, request=request)
     return False
 
 
 # Forgetting
+
+
+def password_was_right(request: HttpRequest, user: User) -> None:
+    """Let a right password that opens nothing by itself forgive what a password alone may forgive."""
+    release(request) if factors.is_on(user) else forgive(request, user)
+
+
+def release(request: HttpRequest) -> None:
+    """Let the try that was just reserved count no more, and those before it go on counting.
+
+    For the right password of an account with a second factor: if it forgave the failures before it, whoever knows it
+    could guess codes without end, a password after every few.
+    """
+    tried: Tried | None = getattr(request, "tried", None)
+    if tried is not None:
+        LoginAttempt.objects.filter(pk=tried.attempt, forgiven_at=None).update(forgiven_at=Now())
 
 
 def forgive(request: HttpRequest, user: User) -> None:

@@ -868,3 +868,7 @@ class Session(models.Model):
     def device(self) -> str:
         """What people call the browser."""
         return readable(self.agent)
+
+
+# Beside the others, because Django looks for models here; they stand on `User`.
+from accounts.second_factor import models as second_factor_models  # noqa: E402, F401

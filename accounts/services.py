@@ -26,6 +26,7 @@ from accounts import breaches, identity, invitations, jobs, life_cycle, links, l
 from accounts.errors import AccountError
 from accounts.models import AddressChange, ErasedName, LoginAttempt, ReservedUsername, User
 from accounts.refusals import refusals
+from accounts.second_factor import factors
 from config.database import retry
 
 _ENOUGH = 100  # rows that look like one name; more tell nothing new
@@ -302,8 +303,10 @@ def reset_password(user: User, token: str, password: str) -> None:
         current.password = user.password
         current.email_verified_at = current.email_verified_at or timezone.now()
         current.save(update_fields=["password", "email_verified_at"])
-        lockout.forget(LoginAttempt.objects.filter(account=str(current.pk)))
         sessions.end_all(current)
+        # With a second factor the lock stays: whoever reads the mailbox could guess codes, a reset after every few.
+        if not factors.is_on(current):
+            lockout.forget(LoginAttempt.objects.filter(account=str(current.pk)))
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))
 
 

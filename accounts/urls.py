@@ -4,6 +4,7 @@ from django.contrib.auth.views import LogoutView, PasswordResetDoneView
 from django.urls import path
 
 from accounts import address_views, invitation_views, life_cycle_views, own_views, password_views, session_views, views
+from accounts.second_factor import urls as second_factor_urls
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),
@@ -56,4 +57,5 @@ urlpatterns = [
     path("data/", own_views.own_data, name="own_data"),
     path("data/<uuid:export_id>/", own_views.download_data, name="download_data"),
     path("activity/", views.own_activity, name="activity"),
+    *second_factor_urls.urlpatterns,
 ]

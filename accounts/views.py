@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import activity, invitations, links, policy, rules, services
+from accounts import activity, invitations, links, lockout, policy, rules, services
 from accounts.errors import PAGES, AccountError
 from accounts.forms import (
     AddressForm,
@@ -30,8 +30,10 @@ from accounts.forms import (
     LoginForm,
     ProfileForm,
     SignUpForm,
+    StaffLoginForm,
 )
 from accounts.models import Invitation, User
+from accounts.second_factor import factors, halfway
 from config.middleware import is_own_path
 
 _VERIFY_TOKEN = "_verify_email_token"  # noqa: S105 - the name of a session entry
@@ -122,14 +124,32 @@ class RefusedWith422:
         return response
 
 
-class Login(RefusedWith422, views.LoginView):
-    form_class = LoginForm
-    redirect_authenticated_user = True
+class TwoStepLogin(views.LoginView):
+    """Signs in by password alone only whoever has no second factor; the others are shown to the second step."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user = form.get_user()
+        if not factors.is_on(user):
+            return super().form_valid(form)
+        lockout.release(self.request)
+        halfway.begin(self.request, user, next_path=self.get_redirect_url())
+        return SeeOther(reverse("login_second_step"))
 
     def get_redirect_url(self) -> str:  # type: ignore[override]  # the stubs know Django 6 only
         """Only a path: Django also lets whole addresses of this host pass, and meets a loop with an exception."""
         url: str = super().get_redirect_url()
         return url if is_own_path(url) and url != self.request.path else ""
+
+
+class Login(RefusedWith422, TwoStepLogin):
+    form_class = LoginForm
+    redirect_authenticated_user = True
+
+
+class StaffLogin(TwoStepLogin):
+    """The admin's door (`GatehouseAdminSite.login_view`)."""
+
+    form_class = StaffLoginForm
 
 
 @never_cache

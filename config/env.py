@@ -67,6 +67,14 @@ class Environment:
         self.fault(f"{name}: must be one of {', '.join(choices)}, not {value!r}.")
         return default
 
+    def choices(self, name: str, choices: tuple[str, ...]) -> list[str]:
+        """Return any number of `choices`, spelled as there."""
+        spelled = {choice.lower(): choice for choice in choices}
+        words = self.words(name)
+        if unknown := [word for word in words if word.lower() not in spelled]:
+            self.fault(f"{name}: may name {', '.join(choices)}, not {', '.join(unknown)}.")
+        return self._read(name, [spelled[word.lower()] for word in words if word.lower() in spelled])
+
     def words(self, name: str, default: str = "") -> list[str]:
         return self._read(name, [word.strip() for word in self.text(name, default).split(",") if word.strip()])
 

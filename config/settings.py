@@ -94,6 +94,7 @@ MIDDLEWARE = [
     "config.middleware.MethodPageMiddleware",
     "axes.middleware.AxesMiddleware",
     "accounts.devices.DeviceCookieMiddleware",
+    "accounts.second_factor.enforcement.SecondFactorMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -297,6 +298,17 @@ LOGIN_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 5, low=1, high=1000)
 LOGIN_FAILURES_PER_ACCOUNT = env.integer("LOGIN_FAILURES_PER_ACCOUNT", 50, low=1, high=100_000)
 LOGIN_FAILURES_PER_NETWORK = env.integer("LOGIN_FAILURES_PER_NETWORK", 200, low=1, high=100_000)
 LOGIN_COOLOFF = timedelta(minutes=env.integer("LOGIN_COOLOFF_MINUTES", 30, low=1, high=10080))
+# Whose password alone is not enough: staff, and the holders of roles (accounts.roles).
+SECOND_FACTOR_REQUIRED_FOR = env.choices(
+    "SECOND_FACTOR_REQUIRED_FOR", ("staff", "Administrator", "Support", "Auditor", "Member")
+)
+SECOND_FACTOR_GRACE_DAYS = env.integer("SECOND_FACTOR_GRACE_DAYS", 14, low=0, high=365)
+# What encrypts the secrets of authenticator apps; without it, what follows from SECRET_KEY.
+SECOND_FACTOR_KEY = env.text("SECOND_FACTOR_KEY")
+SECOND_FACTOR_KEY_FALLBACKS = env.words("SECOND_FACTOR_KEY_FALLBACKS")
+env.require_random("SECOND_FACTOR_KEY", [SECOND_FACTOR_KEY] if SECOND_FACTOR_KEY else [])
+env.require_random("SECOND_FACTOR_KEY_FALLBACKS", SECOND_FACTOR_KEY_FALLBACKS)
+
 AXES_HANDLER = "accounts.lockout.ReservingHandler"
 AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
 AXES_ENABLE_ADMIN = False  # its tables stay empty

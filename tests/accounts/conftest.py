@@ -16,6 +16,7 @@ from django_tasks_db.models import DBTaskResult
 from accounts.hashers import BcryptHasher
 from accounts.models import LoginAttempt, User
 from config.worker import Worker
+from tests.accounts.phones import Phone, give_phone
 from tests.factories import PASSWORD, UserFactory
 
 
@@ -120,7 +121,9 @@ def run_jobs() -> list[Any]:
 def link_in(message: Any) -> str:
     """The path of the only link with a token in a mail's text."""
     (path,) = re.findall(
-        r"http://localhost:8000(/accounts/(?:verify|password/reset|email/confirm|email/undo)/\S{20,})", message.body
+        r"http://localhost:8000"
+        r"(/accounts/(?:verify|password/reset|email/confirm|email/undo|login/second-factor/recovery)/\S{20,})",
+        message.body,
     )
     return str(path)
 
@@ -132,3 +135,9 @@ def text_of(response: Any) -> str:
 def codes(form: Any, field: str) -> list[str]:
     """The codes of a field's errors, as programs see them."""
     return [error.code for error in form.errors.as_data().get(field, [])]
+
+
+@pytest.fixture
+def phone(owner: User) -> Phone:
+    """The owner's second factor."""
+    return give_phone(owner)

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from accounts import emails, invitations, jobs, links
 from accounts.models import Invitation, RequestedMail, User
+from accounts.second_factor.models import RecoveryLink
 from config import retention
 from config.worker import Worker
 from tests.accounts.conftest import run_jobs
@@ -35,6 +36,15 @@ MAILS = {
     "address_in_use": ("Somebody wants to use your e-mail address", r"/accounts/login/"),
     "data_ready": ("Your data is ready", r"/accounts/data/"),
     "address_restored": ("Your e-mail address is back", r"/accounts/password/reset/\w+/[\w-]{30,}/"),
+    "second_factor_added": ("A second factor was added", r"/accounts/security/second-factor/"),
+    "second_factor_removed": ("A second factor was removed", r"/accounts/security/second-factor/"),
+    "second_factor_codes_replaced": ("New recovery codes were made", r"/accounts/security/second-factor/"),
+    "second_factor_code_used": ("A recovery code was used", r"/accounts/security/second-factor/"),
+    "second_factor_recovery": (
+        "Begin anew without a second factor",
+        r"/accounts/login/second-factor/recovery/[\w:-]{80,}/",
+    ),
+    "second_factor_recovered": ("Your second factors were removed", r"/accounts/security/second-factor/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
 ABOUT_ADDRESSES = {"address_confirm", "address_changed"}
@@ -43,7 +53,9 @@ ABOUT_A_LOGIN = {"new_device"}
 
 @pytest.fixture
 def newcomer(db: None) -> User:
-    return UserFactory.create(username="jane", email="jane@example.com", email_verified_at=None)
+    user = UserFactory.create(username="jane", email="jane@example.com", email_verified_at=None)
+    RecoveryLink.objects.create(user=user)  # without one, the mail about it is needless
+    return user
 
 
 def sent(name: str, user: User) -> Any:

@@ -34,11 +34,13 @@ from django.utils import timezone
 
 from accounts import jobs, links
 from accounts.models import AddressChange, DataExport, Invitation, LoginAttempt, Session, User
+from accounts.second_factor.models import AuthenticatorApp, RecoveryLink
 from auditlog.models import Record
 from config.content_type import tamed
 from config.mail_preview import MailDirectoryBackend
 from config.middleware import CONTENT_SECURITY_POLICY, is_own_path
 from healthcheck.models import ConnectionSample, Incident, Run, Sample
+from tests.accounts.phones import give_phone
 from tests.factories import InvitationFactory, UserFactory
 
 LONGEST = 3.0  # seconds that any answer may take
@@ -284,6 +286,9 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "accounts/email/confirm/<str:token>/": lambda house: [_token(links.confirm_address_url(_change(house, "waiting")))],
     "accounts/email/undo/<str:token>/": lambda house: [_token(links.undo_address_url(_change(house, "confirmed")))],
     "accounts/data/<uuid:export_id>/": lambda house: [str(DataExport.objects.get().pk)],
+    "accounts/login/second-factor/recovery/<str:token>/": lambda house: [
+        links.recovery_url(house.member, RecoveryLink.objects.get().nonce).rstrip("/").split("/")[-1]
+    ],
     "accounts/invitation/<str:token>/": lambda house: [
         _token(links.invitation_url(Invitation.objects.get(), mailed=False))
     ],
@@ -296,6 +301,12 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
         for action in ("", "link/", "resend/", "replace/", "revoke/")
     },
     "accounts/security/sessions/<uuid:session_id>/end/": lambda house: [str(Session.objects.get(user=house.member).pk)],
+    **{
+        f"accounts/security/second-factor/<uuid:factor_id>/{action}": lambda house: [
+            str(AuthenticatorApp.objects.get(user=house.member).pk)
+        ]
+        for action in ("", "remove/")
+    },
     "admin/r/<path:content_type_id>/<path:object_id>/": lambda house: [
         str(ContentType.objects.get_for_model(User).pk),
         str(house.member.pk),
@@ -347,6 +358,8 @@ def furnish(mails: Any) -> House:
 
 def _furnish(house: House) -> None:
     Group.objects.create(name="porters")
+    give_phone(house.member)
+    RecoveryLink.objects.create(user=house.member)
     Run.objects.create(operation="optimize", state=Run.State.DONE, asked_by_kind="user", asked_by_label="keeper")
     LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)

@@ -1,0 +1,210 @@
+"""What can happen to a person's second factors: one function per event, one transaction per function.
+
+Each is in the audit trail twice: as the change of its row, and as an event of the person, which they find among their
+own activity. Each tells the owner by mail.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from django.db import transaction
+from django.db.models import F, Func, Value
+from django.db.models.functions import Now
+
+import auditlog
+from accounts import jobs, links, roles
+from accounts.errors import AccountError
+from accounts.models import User
+from accounts.second_factor import encryption, factors, recovery_codes, totp
+from accounts.second_factor.models import AuthenticatorApp, Factor, Passkey, RecoveryCodes, RecoveryLink
+from config.database.locks import hold_until_commit
+
+MOST_FACTORS = 20  # of one person
+
+
+def _happened(event: str, user: User) -> None:
+    """Record an event and tell the owner by the mail of the same name; in the caller's transaction."""
+    auditlog.record(event, user)
+    jobs.send_mail_to_user.enqueue(event, str(user.pk))
+
+
+# Adding
+
+
+@auditlog.acting_as(reason="second factor added")
+def add_app(app: AuthenticatorApp, secret: str, code: str, *, acting_user: User) -> list[str]:
+    """Let codes of `app`, of which `code` is one that it shows now, be a second factor of its user.
+
+    Returns the recovery codes in clear when they were made with it, as with a person's first factor. Once added, the
+    same `app` again changes nothing. Raises AccountError (``code_wrong``, ``second_factor_too_many``).
+    """
+    steps = totp.matching_steps(secret, code)
+    if not steps:
+        raise AccountError("code_wrong", "code")
+    app.secret = encryption.encrypt(secret, about=_place_of(app))
+    app.last_step = steps[-1]  # the code that was just seen lets nobody in
+    return _add(app, acting_user)
+
+
+@auditlog.acting_as(reason="second factor added")
+def add_passkey(passkey: Passkey, *, acting_user: User) -> list[str]:
+    """As `add_app`, for a passkey whose attestation was verified. Raises AccountError (also ``passkey_known``)."""
+    return _add(passkey, acting_user)
+
+
+def _add(factor: Factor, acting_user: User) -> list[str]:
+    factor.user = acting_user
+    with transaction.atomic():
+        _hold(acting_user)
+        existing = factors.of(acting_user)
+        if factor.pk in {each.pk for each in existing}:
+            return []  # the same form again
+        if len(existing) >= MOST_FACTORS:
+            raise AccountError("second_factor_too_many")
+        if isinstance(factor, Passkey) and Passkey.objects.filter(credential_id=factor.credential_id).exists():
+            raise AccountError("passkey_known")
+        factor.full_clean(exclude=["user"], validate_unique=False)
+        factor.save(force_insert=True)
+        _happened("second_factor_added", acting_user)
+        return [] if factors.codes_left(acting_user) else _new_codes(acting_user)
+
+
+def _hold(user: User) -> None:
+    """Let nobody else change `user`'s factors until the commit: two first ones must not both make recovery codes."""
+    hold_until_commit(f"second factor {user.pk}")
+
+
+def _place_of(app: AuthenticatorApp) -> str:
+    return f"authenticator app {app.pk}"
+
+
+# Changing and removing
+
+
+@auditlog.acting_as(reason="second factor renamed")
+def rename(factor: Factor, name: str, *, acting_user: User) -> None:
+    """Call one of the own factors by another name. Raises ValidationError."""
+    factor.name = name
+    factor.clean_fields(exclude=[field.name for field in factor._meta.fields if field.name != "name"])
+    factor.save(update_fields=["name"])
+
+
+@auditlog.acting_as(reason="second factor removed")
+def remove(factor: Factor, *, acting_user: User) -> None:
+    """Take one of the own factors away; with the last one, the recovery codes. The caller has seen a proof.
+
+    Of two removals at the same time, one is recorded and mailed.
+    """
+    with transaction.atomic():
+        _hold(acting_user)
+        removed, _models = factor.delete()
+        if not removed:
+            return
+        if not factors.is_on(acting_user):
+            RecoveryCodes.objects.filter(user=acting_user).delete()
+        _happened("second_factor_removed", acting_user)
+
+
+@auditlog.acting_as(reason="recovery codes replaced")
+def replace_codes(*, acting_user: User) -> list[str]:
+    """Make new recovery codes and return them in clear, for the only time; the old ones are dead."""
+    with transaction.atomic():
+        _hold(acting_user)
+        codes = _new_codes(acting_user)
+        _happened("second_factor_codes_replaced", acting_user)
+    return codes
+
+
+def _new_codes(user: User) -> list[str]:
+    codes = recovery_codes.new_codes()
+    digests = [recovery_codes.digest(code, user.pk) for code in codes]
+    RecoveryCodes.objects.update_or_create(user=user, defaults={"digests": digests, "made_at": Now()})
+    return codes
+
+
+def send_recovery_links(users: Iterable[User], *, acting_user: User) -> int:
+    """Mail a link to begin anew to those of `users` who have a second factor and whom `acting_user` may edit.
+
+    Returns how many. A link ends the one before; nobody makes one for themselves.
+    """
+    editable = [user.pk for user in users if user != acting_user and roles.may_edit(acting_user, user)]
+    with transaction.atomic():
+        whose = list(User.objects.filter(factors.has(), pk__in=editable, is_active=True, deleted_at=None))
+        for user in whose:
+            fresh = {"nonce": uuid.uuid4(), "made_at": Now()}
+            RecoveryLink.objects.update_or_create(user=user, defaults=fresh)
+            _happened("second_factor_recovery", user)
+    return len(whose)
+
+
+def may_recover(user: User, token: str) -> bool:
+    """Whether `token` is that of the newest link to `user`, for the password that they have."""
+    link = RecoveryLink.objects.filter(user=user).first()
+    return link is not None and links.is_recovery_token(token, user, link.nonce)
+
+
+@auditlog.acting_as(reason="second factor recovered by a mailed link")
+def recover(user: User, token: str) -> None:
+    """Drop every second factor of `user`, who has shown the password, by the token of a mailed link; works once.
+
+    Raises AccountError (``link_invalid``), also when it is used twice at once.
+    """
+    with transaction.atomic():
+        _hold(user)
+        # Look again under the lock: a token dies with its use, with the password and with a newer one.
+        if not may_recover(User.objects.select_for_update().get(pk=user.pk), token):
+            raise AccountError("link_invalid")
+        RecoveryLink.objects.filter(user=user).delete()
+        drop_all(user)
+        _happened("second_factor_recovered", user)
+
+
+def drop_all(user: User) -> None:
+    """Take every second factor of `user` away, in the caller's transaction."""
+    for held in (AuthenticatorApp.objects, Passkey.objects, RecoveryCodes.objects):
+        held.filter(user=user).delete()
+
+
+# Using up
+
+
+def use_code_of_app(apps: Iterable[AuthenticatorApp], code: str) -> bool:
+    """Whether one of `apps` shows `code` about now, and neither it nor a later one was used; uses it up."""
+    return any(_use_code_of(app, code) for app in apps)
+
+
+def _use_code_of(app: AuthenticatorApp, code: str) -> bool:
+    secret = encryption.decrypt(app.secret, about=_place_of(app))
+    if secret is None:
+        return False
+    for step in totp.matching_steps(secret, code):
+        # One conditional statement: of two who show the same code at once, one is let in.
+        if AuthenticatorApp.objects.filter(pk=app.pk, last_step__lt=step).update(last_step=step, last_used_at=Now()):
+            _renew(app, secret)
+            return True
+    return False
+
+
+@auditlog.acting_as(reason="the same secret, encrypted anew")
+def _renew(app: AuthenticatorApp, secret: str) -> None:
+    if encryption.is_stale(app.secret):
+        # Only if it is what was read: of two at once, one renews it.
+        unchanged = AuthenticatorApp.objects.filter(pk=app.pk, secret=app.secret)
+        unchanged.update(secret=encryption.encrypt(secret, about=_place_of(app)))
+
+
+@auditlog.acting_as(reason="recovery code used")
+def use_recovery_code(user: User, code: str) -> bool:
+    """Whether `code` is an unused recovery code of `user`; uses it up, and tells the owner."""
+    if not recovery_codes.is_shaped(recovery_codes.normalised(code)):
+        return False
+    digest = recovery_codes.digest(code, user.pk)
+    with transaction.atomic():
+        # One conditional statement: whoever comes second finds the digest gone when the row is free again.
+        codes = RecoveryCodes.objects.filter(user=user, digests__contains=[digest])
+        if not codes.update(digests=Func(F("digests"), Value(digest), function="array_remove")):
+            return False
+        _happened("second_factor_code_used", user)
+    return True
