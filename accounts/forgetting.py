@@ -31,8 +31,10 @@ from accounts.models import (
     Session,
     User,
 )
+from accounts.second_factor.models import AuthenticatorApp, Demand, Passkey, RecoveryCodes, RecoveryLink
 from accounts.session_engine import SessionStore
 from auditlog import reading
+from auditlog.models import Record
 
 NOBODY = "erased person"  # in place of names that others' rows hold; as it stands there, in no language
 _READ_AT_ONCE = 500  # records
@@ -49,6 +51,7 @@ class Known:
     @classmethod
     def of(cls, user: User) -> Known:
         names, emails = {user.username}, {user.email}
+        emails.update(*user.address_changes.values_list("old_email", "new_email"))
         for record in _history(user):
             for values in (record.before, record.after):
                 names.add(values.get("username"))
@@ -87,7 +90,9 @@ def forget(known: Known) -> list[models.Model]:
     about += ReservedUsername.objects.filter(holder=known.user)  # deleted by whoever reserves the names for ever
     about += _forget_changes_of_address(known)
     about += _forget_imports(known)
-    DataExport.objects.filter(user=known.user).delete()
+    about += _made_by(known.user, AddressChange, AuthenticatorApp, Passkey)
+    for kept in (DataExport, AuthenticatorApp, Passkey, RecoveryCodes, RecoveryLink, Demand):
+        kept.objects.filter(user=known.user).delete()
     _forget_console([known.user, *about])
     _forget_jobs(known)
     LoginAttempt.objects.filter(account__in=known.accounts).delete()
@@ -119,6 +124,13 @@ def _forget_changes_of_address(known: Known) -> list[AddressChange]:
     found = list(changes)
     AddressChange.objects.filter(pk__in=[change.pk for change in found]).delete()
     return found
+
+
+def _made_by(user: User, *kinds: type[models.Model]) -> list[models.Model]:
+    """What of these kinds the person ever made, as the trail tells; most of it is gone, and its records are not."""
+    resources = {kind._meta.label_lower: kind for kind in kinds}
+    records = Record.objects.filter(actor_id=str(user.pk), action=Record.Action.CREATE, resource__in=resources)
+    return [resources[resource](pk=key) for resource, key in records.values_list("resource", "object_id")]
 
 
 def _forget_imports(known: Known) -> list[Import]:

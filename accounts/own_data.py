@@ -6,6 +6,7 @@ from typing import Any
 
 from accounts import exporting, sessions
 from accounts.models import Invitation, Redemption, ReservedUsername, User
+from accounts.second_factor import factors
 
 
 def register_parts() -> None:
@@ -14,6 +15,7 @@ def register_parts() -> None:
     exporting.register("roles", roles)
     exporting.register("invitations", invitations)
     exporting.register("sessions", signed_in)
+    exporting.register("second-factors", second_factors)
 
 
 def account(user: User) -> dict[str, Any]:
@@ -74,6 +76,16 @@ def signed_in(user: User) -> list[dict[str, Any]]:
         {"device": one.device, "address": one.address, "began": one.first_seen_at, "last_used": one.last_seen_at}
         for one in sessions.of(user)
     ]
+
+
+def second_factors(user: User) -> dict[str, Any]:
+    return {
+        "factors": [
+            {"kind": one.kind, "name": one.name, "added": one.created_at, "last_used": one.last_used_at}
+            for one in factors.of(user)
+        ],
+        "recovery_codes_left": factors.codes_left(user),
+    }
 
 
 def _made(invitation: Invitation) -> dict[str, Any]:

@@ -80,12 +80,12 @@ class SessionStore(SessionBase):
         with _refusals():
             if must_create:
                 digest = digest_of(self.session_key)
-                self.row = Session.objects.create(key_digest=digest, **values, **self.seen_with)
+                self.row = Session.objects.create(key_digest=digest, **values, **self._seen_with(values["user_id"]))
             else:
                 self._update(values)
 
     def _update(self, values: dict[str, Any]) -> None:
-        values |= {"last_seen_at": Now(), **self.seen_with}
+        values |= {"last_seen_at": Now(), **self._seen_with(values["user_id"])}
         if self.row is None or str(self.row.user_id) != str(values["user_id"]):
             values["first_seen_at"] = Now()  # a login begins a life of its own
         if not self._mine().update(**values):
@@ -97,7 +97,11 @@ class SessionStore(SessionBase):
         """Note that it is in use, unless somebody has within `SEEN_EVERY`."""
         if self.row is not None and timezone.now() - self.row.last_seen_at >= SEEN_EVERY:
             stale = Session.objects.filter(pk=self.row.pk, last_seen_at__lte=Now() - SEEN_EVERY)
-            stale.update(last_seen_at=Now(), **self.seen_with)
+            stale.update(last_seen_at=Now(), **self._seen_with(self.row.user_id))
+
+    def _seen_with(self, user_id: object) -> dict[str, str | None]:
+        """Where a stranger sits is nobody's business, and nobody could ever find it to erase it."""
+        return self.seen_with if user_id else {}
 
     def cycle_key(self) -> None:
         """Give it another key, by which alone it is found from now on. Raises UpdateError when it was ended."""
