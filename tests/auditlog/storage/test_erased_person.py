@@ -169,8 +169,9 @@ def test_of_an_erased_person_no_dump_holds_anything_and_the_seals_hold(
     friend = Invitation.objects.get(email="friend@example.com")
     assert (friend.invited_by_id, friend.invited_by_name) == (her.pk, "erased person")
     assert Record.objects.get(resource="accounts.user", object_id=keeper.pk, action="create").object_label == "keeper"
-    for kept in (LoginAttempt, DataExport, AddressChange, AuthenticatorApp, Session):
+    for kept in (LoginAttempt, DataExport, AddressChange, AuthenticatorApp):
         assert not kept.objects.exists()
+    assert not Session.objects.filter(user=her).exists()
     assert [row["who"] for row in Import.objects.get().verdicts] == ["friend.of.hers"]
     assert [str(asked) for asked in RequestedMail.objects.all()] == ["friend@example.com"]
     mail.outbox.clear()
