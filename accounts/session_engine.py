@@ -50,6 +50,7 @@ class SessionStore(SessionBase):
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
         self.row: Session | None = None
+        self._is_cycling = False
         self.seen_with: dict[str, str | None] = {}  # address and agent, when a browser is there
 
     def load(self) -> dict[str, Any]:
@@ -104,7 +105,18 @@ class SessionStore(SessionBase):
         return self.seen_with if user_id else {}
 
     def cycle_key(self) -> None:
-        """Give it another key, by which alone it is found from now on. Raises UpdateError when it was ended."""
+        """Give it another key, by which alone it is found from now on. Raises UpdateError when it was ended.
+
+        The write asks who is signed in, for its record, and Django may call this again to find that out.
+        """
+        if not self._is_cycling:
+            self._is_cycling = True
+            try:
+                self._cycle_key()
+            finally:
+                self._is_cycling = False
+
+    def _cycle_key(self) -> None:
         signed_in = SESSION_KEY in self
         key = self._get_new_session_key()
         if self.session_key and self._mine().update(key_digest=digest_of(key), must_rotate=False):

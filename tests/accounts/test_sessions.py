@@ -8,6 +8,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings as project_settings
 from django.contrib.auth import login
 from django.contrib.auth.models import Group, Permission
@@ -177,6 +178,32 @@ def test_an_odd_key_is_nobodys(db: None, key: str) -> None:
     store = SessionStore(key)
     assert store.get("_auth_user_id") is None
     assert store.session_key is None
+
+
+def test_every_look_up_has_an_index_whatever_the_number_of_sessions(owner: User) -> None:
+    run_sql("SET LOCAL enable_seqscan = off")
+    looked_up = {
+        "accounts_session_key": Session.objects.alive().filter(key_digest="a"),
+        "accounts_session_user": Session.objects.alive().filter(user_id=owner.pk),
+        "accounts_session_expiry": Session.objects.filter(expires_at__lt=timezone.now()),
+    }
+    assert {name: name in rows.explain() for name, rows in looked_up.items()} == dict.fromkeys(looked_up, True)
+
+
+def test_asynchronous_code_has_the_same_sessions(owners_browser: Client) -> None:
+    before = owners_browser.session.session_key or ""
+    store = SessionStore(before)
+
+    async def use() -> None:
+        assert await store.ahas_key("_auth_user_id")
+        await store.acycle_key()
+        await store.aset("note", "from there")
+        await store.asave()
+
+    async_to_sync(use)()
+    assert not SessionStore(before).exists(before)
+    assert SessionStore(store.session_key)["note"] == "from there"
+    assert Session.objects.count() == 1
 
 
 # --- what ends it -----------------------------------------------------------------------------------
