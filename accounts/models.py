@@ -225,7 +225,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         update_fields = kwargs.get("update_fields")
         if update_fields is not None:
             kwargs["update_fields"] = _with_derived(set(update_fields))
-        if settings.PASSWORD_HISTORY and not self._state.adding and (not update_fields or "password" in update_fields):
+        writes_password = update_fields is None or "password" in update_fields
+        if settings.PASSWORD_HISTORY and writes_password and not self._state.adding:
             with transaction.atomic():
                 FormerPassword.objects.keep(self)
                 super().save(*args, **kwargs)

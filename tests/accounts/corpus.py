@@ -32,8 +32,8 @@ def corpus(count: int) -> Iterator[str]:
 class _People:
     def __init__(self) -> None:
         self.draw = random.Random(6)  # noqa: S311 - the same at every run
-        self.common = list(matching.RANKED_DICTIONARIES["passwords"])
-        self.words = list(matching.RANKED_DICTIONARIES["english_wikipedia"])
+        self.common: list[str] = list(matching.RANKED_DICTIONARIES["passwords"])
+        self.words: list[str] = list(matching.RANKED_DICTIONARIES["english_wikipedia"])
 
     def a_common(self) -> str:
         return self.draw.choice(self.common)

@@ -44,6 +44,7 @@ class Service:
                 service.asked.append((self.path, dict(self.headers)))
                 body = service.answer()
                 self.send_response(service.status)
+                self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -155,11 +156,11 @@ def hang() -> bytes:
         (500, lambda: b""),
         (429, lambda: b"slow down"),
         (404, lambda: b""),
-        (301, lambda: b""),
+        (302, lambda: b""),
         (200, lambda: b"\xff" * 2_000_000),
         (200, hang),
     ],
-    ids=["broken", "busy", "absent", "moved to nowhere", "endless", "hanging"],
+    ids=["broken", "busy", "absent", "moved", "endless", "hanging"],
 )
 def test_a_service_that_fails_keeps_nobody_and_is_noted(
     service: Service, caplog: pytest.LogCaptureFixture, status: int, answer: Callable[[], bytes]
@@ -168,6 +169,7 @@ def test_a_service_that_fails_keeps_nobody_and_is_noted(
     begun = time.monotonic()
     breaches.require_unknown(LEAKED)
     assert time.monotonic() - begun < MOST / 2
+    assert [path for path, _headers in service.asked] == [f"/range/{DIGEST[:5]}"]  # and not elsewhere
     (line,) = failures(caplog)
     assert LEAKED not in line
     assert DIGEST[5:] not in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_whoever_asks_too_often_waits_and_others_do_not(stranger: Client) -> Non
 
 def test_the_budget_refills_and_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(meter.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     budget = meter.Budget(at_once=2, per_second=0.5, all_at_once=3, all_per_second=1)
     assert [budget.take("a"), budget.take("a"), budget.take("a")] == [0, 0, 2]
     assert [budget.take("b"), budget.take("b")] == [0, 1]  # three of all

@@ -16,13 +16,14 @@ from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
 
 from accounts import jobs, services
-from accounts.models import LoginAttempt, RequestedMail, ReservedUsername, Session, User
+from accounts.models import FormerPassword, LoginAttempt, RequestedMail, ReservedUsername, Session, User
 from auditlog.models import Record
 from config import retained, retention
 from config.database.locks import held_alone
 from config.database.retry import Patience
 from config.retention import Rule
 from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, Statement, StatementHour
+from tests.factories import UserFactory
 
 NOW = timezone.now()
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -77,6 +78,10 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
         lambda age: ReservedUsername.objects.create(
             username_canonical="a", username_skeleton="a", reserved_until=NOW - age
         ),
+    ),
+    "former_passwords": (
+        timedelta(),  # without PASSWORD_HISTORY
+        lambda age: FormerPassword.objects.create(user=UserFactory.create(), password="!", replaced_at=NOW - age),
     ),
     "health_readings": (
         DAY,
