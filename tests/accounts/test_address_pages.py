@@ -536,6 +536,14 @@ def change_of(user: User, email: str) -> str:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_of_eight_wishes_at_once_five_are_taken_and_one_waits() -> None:
+    user = UserFactory.create()
+    wishes = [partial(addresses.request_change, user, f"new{number}@example.com") for number in range(8)]
+    assert sorted(at_once(*wishes)) == [""] * 5 + ["address_changes_limit"] * 3
+    assert sorted(states(user)) == ["dropped"] * 4 + ["waiting"]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_of_eight_who_confirm_one_address_one_gets_it() -> None:
     people = [UserFactory.create() for _person in range(8)]
     tokens = [change_of(user, NEW) for user in people]

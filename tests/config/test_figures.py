@@ -93,7 +93,7 @@ def test_passwords_changed_and_not_what_else_is_changed_of_a_person() -> None:
     events()
     services.change_password(owner, NEW)
     owner.full_name = "Ada"
-    services.update_profile(owner)
+    services.update_profile(owner, version=owner.version)
     assert events() == {"password_changed": 1}
 
 

@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
 
 from accounts import jobs, services
-from accounts.models import FormerPassword, LoginAttempt, RequestedMail, ReservedUsername, Session, User
+from accounts.models import AddressChange, DataExport, FormerPassword, LoginAttempt, RequestedMail, ReservedUsername, Session, User
 from auditlog.models import Record
 from config import retained, retention
 from config.database.locks import held_alone
@@ -58,6 +58,20 @@ def statement_hour(age: timedelta) -> None:
     StatementHour.objects.create(statement=statement, hour=NOW - age, host="h")
 
 
+def address_change(age: timedelta) -> None:
+    user = UserFactory.create()
+    AddressChange.objects.create(user=user, new_email="a@b.example", state="dropped", requested_at=NOW - age)
+
+
+def data_export(age: timedelta) -> None:
+    DataExport.objects.create(user=UserFactory.create(), state="over", asked_at=NOW - age)
+
+
+def data_export_piece(age: timedelta) -> None:
+    export = DataExport.objects.create(user=UserFactory.create(), state="ready", asked_at=NOW, expires_at=NOW - age)
+    export.pieces.create(number=0, content=b"PK")
+
+
 AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "sessions": (timedelta(), session),
     "django_sessions": (
@@ -83,6 +97,9 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
         timedelta(),  # without PASSWORD_HISTORY
         lambda age: FormerPassword.objects.create(user=UserFactory.create(), password="!", replaced_at=NOW - age),
     ),
+    "address_changes": (10 * DAY, address_change),  # EMAIL_VERIFICATION_HOURS and EMAIL_UNDO_DAYS
+    "data_export_pieces": (timedelta(), data_export_piece),
+    "data_exports": (2 * DAY, data_export),
     "health_readings": (
         DAY,
         lambda age: Reading.objects.create(check_name="disk", host=f"{age}", status="pass", code="ok", at=NOW - age,
