@@ -18,11 +18,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts import invitation_admin as invitation_admin  # registers its models
+from accounts import import_admin as import_admin  # registers its models
+from accounts import invitation_admin as invitation_admin
 from accounts import lockout, roles, rules, searching, services
 from accounts.errors import AccountError
 from accounts.forms import StaffLoginForm
 from accounts.models import LoginAttempt, User
+from accounts.role_admin import ChangesRoles
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 
@@ -66,7 +68,7 @@ class UserForm(forms.ModelForm[User]):
 
 
 @admin.register(User)
-class UserAdmin(LargeTableAdmin):
+class UserAdmin(ChangesRoles, LargeTableAdmin):
     form = UserForm
     list_display = [
         "username",
@@ -86,7 +88,7 @@ class UserAdmin(LargeTableAdmin):
     search_help_text = _("The beginning of a username, e-mail address, full name or family name, or a whole id.")
     readonly_fields = HISTORY
     filter_horizontal = ["groups", "user_permissions"]
-    actions = ["activate", "deactivate", "send_set_password_link", "unlock"]
+    actions = ["activate", "deactivate", "send_set_password_link", "unlock", "give_role", "take_role"]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
         (_("What they may do"), {"fields": RIGHTS}),

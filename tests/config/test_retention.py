@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
 
 from accounts import jobs, services
-from accounts.models import LoginAttempt, RequestedMail, ReservedUsername, User
+from accounts.models import Import, LoginAttempt, RequestedMail, ReservedUsername, User
 from auditlog.models import Record
 from config import retained, retention
 from config.database.locks import held_alone
@@ -73,6 +73,10 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
         lambda age: ReservedUsername.objects.create(
             username_canonical="a", username_skeleton="a", reserved_until=NOW - age
         ),
+    ),
+    "imports": (
+        30 * DAY,
+        lambda age: Import.objects.create(kind="users", state="done", file_name="a", rows=0, created_at=NOW - age),
     ),
     "health_readings": (
         DAY,
