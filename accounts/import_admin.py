@@ -120,9 +120,9 @@ class ImportAdmin(LargeTableAdmin):
         words = {"ok": _("to do or done"), "exists": _("there already"), "refused": _("refused")}
         return ", ".join(f"{begun.counts.get(result, 0)} {word}" for result, word in words.items())
 
-    @admin.display(description=_("why it stopped"), empty_value="–")
-    def stopped_because(self, begun: Import) -> str | None:
-        return AccountError(begun.code).message if begun.code else None
+    @admin.display(description=_("why it stopped"))
+    def stopped_because(self, begun: Import) -> str:
+        return str(AccountError(begun.code).message) if begun.code else "–"
 
     def get_urls(self) -> list[URLPattern]:
         views = {"start": self.start_view, "report": self.report_view}
