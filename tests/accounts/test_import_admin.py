@@ -78,7 +78,7 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
 
 
 def test_an_import_that_was_interrupted_is_gone_on_with(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(importing.BATCH, "users", 1)
+    monkeypatch.setitem(importing.BATCH, Import.Kind.USERS, 1)
     browser = browser_of(with_role("Administrator"))
     send(browser)
     begun = newest()
