@@ -18,11 +18,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from accounts import import_admin as import_admin  # registers its models
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts import lockout, reauthentication, roles, rules, searching, services
 from accounts.errors import AccountError
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
+from accounts.role_admin import ChangesRoles
 from accounts.second_factor import events as second_factor_events
 from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
@@ -73,7 +75,7 @@ class UserForm(forms.ModelForm[User]):
 
 
 @admin.register(User)
-class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
+class UserAdmin(LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
     form = UserForm
     list_display = [
         "username",
@@ -99,6 +101,8 @@ class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
         "schedule_erasure",
         "cancel_erasure",
         "erase",
+        "give_role",
+        "take_role",
         "send_set_password_link",
         "send_recovery_link",
         "unlock",

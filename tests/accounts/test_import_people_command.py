@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from accounts import importing, role_changes
+from accounts.errors import AccountError
 from accounts.models import Import, Invitation, ReservedUsername, User
 from auditlog.models import Record
 from tests.accounts.conftest import jobs, run_jobs
@@ -124,7 +125,7 @@ def test_a_file_with_a_fault_is_refused_whole(import_file: Callable[..., Any], c
 def test_a_line_of_ten_megabytes_is_never_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "one-line.csv"
     path.write_bytes(b"username,email\n" + b"x" * 10_000_000)
-    with path.open("rb") as file, pytest.raises(importing.AccountError, match="file_line_too_long") as refused:
+    with path.open("rb") as file, pytest.raises(AccountError, match="file_line_too_long") as refused:
         importing.survey(_Counted(file), importing.Options(kind="users"))
     assert refused.value.about["line"] == 2
 
@@ -247,7 +248,7 @@ def test_who_was_demoted_meanwhile_goes_on_no_more(tmp_path: Path, monkeypatch: 
         batches = importing.write(begun, file, acting_user=actor)
         next(batches)
         actor.groups.clear()
-        with pytest.raises(importing.AccountError, match="import_rights_lost"):
+        with pytest.raises(AccountError, match="import_rights_lost"):
             next(batches)
     begun.refresh_from_db()
     assert (begun.state, begun.code, begun.position) == ("failed", "import_rights_lost", 1)
@@ -424,7 +425,8 @@ def test_two_imports_of_overlapping_files_at_once_make_everybody_once(tmp_path: 
 def test_who_signs_up_between_plan_and_write_is_not_made_twice(
     import_file: Callable[..., Any], monkeypatch: Any
 ) -> None:
-    insert, first = importing._insert, []
+    insert = importing._insert
+    first: list[User] = []
 
     def overtaken(people: list[User]) -> set[Any]:
         if not first:

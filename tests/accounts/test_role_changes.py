@@ -10,11 +10,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts import role_changes
 from accounts.models import User
 from auditlog.models import Record
+from tests.accounts.conftest import text_of
 from tests.accounts.test_roles import with_role
 from tests.factories import UserFactory
 
@@ -166,3 +168,86 @@ def test_the_command_says_what_it_could_not_do(owner: User, capsys: Any) -> None
     with pytest.raises(CommandError, match="There is no user"):
         call_command("roles", "list", "a\0b")
     assert held(owner) == {"Member"}
+
+
+# The admin
+
+
+def choose(browser: Client, action: str, people: list[User], **more: str) -> Any:
+    return browser.post(LIST, {"action": action, "_selected_action": [str(user.pk) for user in people], **more})
+
+
+def confirm(browser: Client, asked: Any, role: str, **more: str) -> Any:
+    form = asked.context["form"]
+    fields = {"ids": form["ids"].value(), "give": form["give"].value(), "role": str(group(role).pk)}
+    return browser.post(f"{LIST}roles/", {**fields, **more}, follow=True)
+
+
+def test_the_admin_asks_then_gives_and_tells_whom_it_refused(owner: User) -> None:
+    actor, staff, (ada,) = with_role("Administrator"), with_role("Auditor"), members(1)
+    browser = Client()
+    browser.force_login(actor)
+    asked = choose(browser, "give_role", [ada, staff, actor])
+    assert "This is about 3 people." in text_of(asked)
+    assert ada.username in text_of(asked)
+    assert held(ada) == {"Member"}, "nothing happens before it is confirmed"
+    told = text_of(confirm(browser, asked, "Support", reason="joins the help desk"))
+    assert "1 user changed." in told
+    assert f"“{staff.username}”: You may not edit this person." in told
+    assert f"“{actor.username}”: Nobody changes their own roles." in told
+    assert held(ada) == {"Member", "Support"}
+    assert Record.objects.filter(object_id=str(ada.pk), reason="joins the help desk", actor_id=str(actor.pk)).exists()
+
+
+def test_the_admin_takes_a_role_from_all_whom_a_filter_shows(admins_browser: Client) -> None:
+    supporters = [with_role("Support"), with_role("Support")]
+    (ada,) = members(1)
+    choice = {"action": "take_role", "_selected_action": str(supporters[0].pk), "select_across": "1"}
+    asked = admins_browser.post(f"{LIST}?is_staff__exact=1&is_superuser__exact=0", choice)
+    assert "This is about 2 people." in text_of(asked)
+    confirm(admins_browser, asked, "Support")
+    assert [held(user) for user in supporters] == [{"Member"}, {"Member"}]
+    assert not any(is_staff(user) for user in supporters)
+    assert held(ada) == {"Member"}
+
+
+def test_too_many_at_a_time_are_refused(admins_browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.role_admin.MOST", 2)
+    people = members(3)
+    answer = choose(admins_browser, "give_role", people, select_across="1")
+    assert "At most 2 people at a time." in text_of(admins_browser.get(answer["Location"]))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"ids": "x"},
+        {"ids": "\0"},
+        {"ids": "00000000-0000-0000-0000-000000000000," * 2},
+        {"role": "Boss"},
+        {"role": "99999999999999999999"},
+        {"give": "2"},
+        {"reason": "a\nb"},
+        {"reason": "r" * 201},
+    ],
+)
+def test_a_forged_confirmation_changes_nothing(admins_browser: Client, fields: dict[str, str]) -> None:
+    (ada,) = members(1)
+    valid = {"ids": str(ada.pk), "give": "1", "role": str(group("Support").pk), "reason": ""}
+    answer = admins_browser.post(f"{LIST}roles/", {**valid, **fields} if fields else {})
+    assert answer.status_code == 422
+    assert held(ada) == {"Member"}
+
+
+def test_who_may_not_change_people_has_no_such_page() -> None:
+    browser, (ada,) = Client(), members(1)
+    browser.force_login(with_role("Auditor"))
+    assert browser.post(f"{LIST}roles/", {"ids": str(ada.pk)}).status_code == 403
+    assert "Give a role" not in text_of(browser.get(LIST))
+    # A role above one's own is not offered, and not taken when it is forged.
+    browser.force_login(with_role("Support"))
+    asked = choose(browser, "give_role", [ada])
+    assert {one.name for one in asked.context["form"].fields["role"].queryset} == {"Member", "Support"}
+    confirm(browser, asked, "Administrator")
+    assert held(ada) == {"Member"}

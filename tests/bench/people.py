@@ -72,7 +72,8 @@ def fill_users(connection: BaseDatabaseWrapper, size: int = SIZE) -> None:
     `connection` is the owner's, in autocommit (see `config.database.roles.owner_connection`). What a column unknown
     here holds is the model's default.
     """
-    others = {field.column: field for field in User._meta.concrete_fields if field.column not in _VALUES}
+    columns = {str(field.column): field for field in User._meta.concrete_fields}
+    others = {name: field for name, field in columns.items() if name not in _VALUES}
     about: dict[str, Any] = {name: field.get_default() for name, field in others.items()}
     about |= {"password": make_password(PASSWORD), "first": FIRST, "last": LAST}
     values = {**_VALUES, **{name: f"%({name})s" for name in others}}

@@ -16,7 +16,17 @@ from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
 
 from accounts import jobs, services
-from accounts.models import AddressChange, DataExport, FormerPassword, LoginAttempt, RequestedMail, ReservedUsername, Session, User
+from accounts.models import (
+    AddressChange,
+    DataExport,
+    FormerPassword,
+    Import,
+    LoginAttempt,
+    RequestedMail,
+    ReservedUsername,
+    Session,
+    User,
+)
 from auditlog.models import Record
 from config import retained, retention
 from config.database.locks import held_alone
@@ -27,6 +37,12 @@ from tests.factories import UserFactory
 
 NOW = timezone.now()
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute more or less is what these tests are about, and the import was longer ago than that."""
+    monkeypatch.setattr(f"{__name__}.NOW", timezone.now())
 
 
 def clean_up(*names: str) -> dict[str, int]:
@@ -100,6 +116,10 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "address_changes": (10 * DAY, address_change),  # EMAIL_VERIFICATION_HOURS and EMAIL_UNDO_DAYS
     "data_export_pieces": (timedelta(), data_export_piece),
     "data_exports": (2 * DAY, data_export),
+    "imports": (
+        30 * DAY,
+        lambda age: Import.objects.create(kind="users", state="done", file_name="a", rows=0, created_at=NOW - age),
+    ),
     "health_readings": (
         DAY,
         lambda age: Reading.objects.create(check_name="disk", host=f"{age}", status="pass", code="ok", at=NOW - age,

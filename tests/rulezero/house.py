@@ -33,7 +33,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from accounts import jobs, links
-from accounts.models import AddressChange, DataExport, Invitation, LoginAttempt, Session, User
+from accounts.models import AddressChange, DataExport, Import, Invitation, LoginAttempt, Session, User
 from accounts.second_factor.models import AuthenticatorApp, RecoveryLink
 from auditlog.models import Record
 from config.content_type import tamed
@@ -361,6 +361,7 @@ def _furnish(house: House) -> None:
     give_phone(house.member)
     RecoveryLink.objects.create(user=house.member)
     Run.objects.create(operation="optimize", state=Run.State.DONE, asked_by_kind="user", asked_by_label="keeper")
+    Import.objects.create(kind="users", state="checked", file_name="people.csv", rows=0, started_by=house.keeper)
     LoginAttempt.objects.create(account=str(house.member.pk), network="192.0.2.1")
     InvitationFactory.create(invited_by=house.keeper, max_uses=1000)
     jobs.send_mail_to_user.enqueue("verify_email", str(house.newcomer.pk))

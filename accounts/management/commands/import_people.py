@@ -156,7 +156,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as kept:
         shutil.copyfileobj(sys.stdin.buffer, kept)
-        yield kept  # type: ignore[misc]  # its wrapper is none of the abstract types
+        yield kept
 
 
 @contextmanager
