@@ -65,9 +65,10 @@ def invitation(request: HttpRequest) -> HttpResponse:
             invitations.require_open(found)
     except AccountError as refusal:
         return refused(request, refusal, found)
-    if request.method == "POST":
-        invitations.note_opening(token)
-    return signup_page(request, found, token)
+    response = signup_page(request, found, token)
+    if request.method == "POST" and response.status_code != HTTPStatus.SEE_OTHER:
+        invitations.note_opening(token)  # of one that is used it is known
+    return response
 
 
 @login_not_required

@@ -54,7 +54,7 @@ class Figure:
     def as_facts(self) -> dict[str, Any]:
         value = self.value
         if isinstance(value, Mapping):
-            value = {str(key): number for key, number in value.items()}  # type: ignore[assignment]
+            value = {str(key): number for key, number in value.items()}
         facts = {"value": value, "estimated": self.estimated}
         return facts | ({"margin": self.margin} if self.estimated else {})
 

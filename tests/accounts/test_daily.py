@@ -190,10 +190,11 @@ def test_events_are_counted_by_the_day_of_utc() -> None:
     late = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
     elsewhere = datetime(2026, 3, 2, 1, 0, tzinfo=timezone.get_fixed_timezone(120))  # still the first of March
     daily.count_events([record("login", late), record("login", elsewhere), record("login", late, "save")])
-    daily.count_events([record("login", late + timedelta(minutes=1)), record("login_failed", late)])
+    tomorrow = late + timedelta(minutes=1)
+    daily.count_events([record("login", tomorrow), record("login", late), record("login_failed", late)])
     daily.count_events([record("logout", late)])
     counted = EventDay.objects.order_by("day", "event").values_list("day__day", "event", "count")
-    assert list(counted) == [(1, "login", 2), (1, "login_failed", 1), (2, "login", 1)]
+    assert list(counted) == [(1, "login", 3), (1, "login_failed", 1), (2, "login", 1)]
 
 
 @committed

@@ -77,8 +77,13 @@ def test_without_a_script_the_form_that_was_sent_tells_it(stranger: Client) -> N
     stranger.get(path_of(invitation))
     assert stranger.post(PAGE, FORM | {"password": "short"}).status_code == 422
     assert (stages().opened, stages().accepted) == (1, 0)
+
+
+def test_one_that_was_used_was_opened(stranger: Client) -> None:
+    stranger.get(path_of(InvitationFactory.create()))
     assert stranger.post(PAGE, FORM).status_code == 303
     assert (stages().opened, stages().accepted) == (1, 1)
+    assert not Opening.objects.exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from statistics import median
 from typing import Any
@@ -142,9 +143,9 @@ def _stats() -> Iterator[Figure]:
 def _funnels() -> Iterator[Figure]:
     for days in (30, 365):
         since = timezone.now() - timedelta(days=days)
-        yield _figure(f"invitation figures of {days} days", lambda since=since: funnel.of_everybody(since))
-        yield _figure(f"inviters of {days} days", lambda since=since: funnel.by_inviter(since))
-        yield _figure(f"one inviter in {days} days", lambda since=since: funnel.by_inviter(since, name=name_of(1)))
+        yield _figure(f"invitation figures of {days} days", partial(funnel.of_everybody, since))
+        yield _figure(f"inviters of {days} days", partial(funnel.by_inviter, since))
+        yield _figure(f"one inviter in {days} days", partial(funnel.by_inviter, since, name=name_of(1)))
 
 
 def _counting() -> Iterator[Figure]:
