@@ -367,9 +367,28 @@ class Redemption(models.Model):
     class Meta:
         verbose_name = _("redemption")
         verbose_name_plural = _("redemptions")
+        indexes = [models.Index(fields=["redeemed_at"], name="accounts_redemption_redeemed")]
 
     def __str__(self) -> str:
         return self.username
+
+
+class Opening(models.Model):
+    """When somebody first did something on the page behind an invitation's link; never written by a GET.
+
+    A row of its own: whatever is done with the page, the invitation stays as it was.
+    """
+
+    invitation = models.OneToOneField(Invitation, on_delete=models.CASCADE, primary_key=True, related_name="opening")
+    opened_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = _("opening")
+        verbose_name_plural = _("openings")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class ReservedUsername(models.Model):
@@ -437,3 +456,70 @@ class RequestedMail(models.Model):
 
     def __str__(self) -> str:
         return self.email_canonical
+
+
+class EventDay(models.Model):
+    """How often something happened on one day (UTC); counted by `daily` as the audit trail tells of it."""
+
+    day = models.DateField()
+    event = models.TextField()
+    count = models.PositiveBigIntegerField()
+
+    class Meta:
+        verbose_name = _("events of a day")
+        verbose_name_plural = _("events of days")
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["day", "event"], name="accounts_event_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.event}"
+
+
+# Views of the database, for looking only.
+
+
+class UserActivity(models.Model):
+    """What was done with one account. For one or a few by id: each asks for the invitations that they made."""
+
+    user = models.OneToOneField(User, on_delete=models.DO_NOTHING, primary_key=True, related_name="+")
+    username = models.TextField()
+    is_active = models.BooleanField()
+    created_at = models.DateTimeField()
+    email_verified_at = models.DateTimeField(null=True)
+    last_login = models.DateTimeField(null=True)
+    login_count = models.PositiveIntegerField()
+    invited_by = models.ForeignKey(User, on_delete=models.DO_NOTHING, null=True, related_name="+")
+    invited_by_name = models.TextField()
+    invitations = models.BigIntegerField()
+    people_invited = models.BigIntegerField()
+    last_activity_at = models.DateTimeField()
+
+    class Meta:
+        managed = False
+        db_table = "accounts_user_activity"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class SignupDay(models.Model):
+    """How many accounts were made on one day (UTC) and are there still; `added` by administrators and commands.
+
+    `invited` counts who came in by an invitation that day, whatever became of their accounts. Days before yesterday
+    come from the materialised view ``accounts_daily_signups``, which `daily` refreshes; the others are counted now.
+    """
+
+    day = models.DateField(primary_key=True)
+    signups = models.BigIntegerField()
+    verified = models.BigIntegerField()
+    added = models.BigIntegerField()
+    invited = models.BigIntegerField()
+
+    class Meta:
+        managed = False
+        db_table = "accounts_signups_by_day"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.day)

@@ -10,9 +10,11 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db.models.signals import post_migrate
 from django.http import HttpRequest
 
-from accounts import devices, lockout, roles, services
+from accounts import daily, devices, lockout, roles, services
 from accounts.models import User
 from auditlog import lines
+from auditlog.models import Record
+from auditlog.signals import batch_recorded
 from config.client_address import client_address
 
 # These three lines are written at once, also while nobody follows the trail: what bans addresses reads them.
@@ -26,6 +28,7 @@ def connect() -> None:
     user_login_failed.connect(_login_failed, dispatch_uid="accounts.login_failed")
     user_locked_out.connect(_locked_out, dispatch_uid="accounts.locked_out")
     lines.leave_out("login", "login_failed")
+    batch_recorded.connect(daily.recorded, sender=Record, dispatch_uid="accounts.daily")
     post_migrate.connect(roles.write_roles, sender=roles.last_app(), dispatch_uid="accounts.write_roles")
 
 

@@ -125,5 +125,5 @@ def test_every_turn_the_worker_tells_of_new_records() -> None:
 
 
 def test_this_is_all_that_the_worker_does_every_minute() -> None:
-    names = {"requeue_abandoned", "tend", "keep_rules", "beat", "measure_trail", "remember"}
+    names = {"requeue_abandoned", "tend", "keep_rules", "beat", "measure_trail", "remember", "keep_signups_counted"}
     assert {work.__name__ for work in schedule._work} == names
