@@ -54,6 +54,7 @@ def register_models() -> None:
         {
             "locked_out": _("failed so often that sign-in is locked"),
             "unlocked": _("lifted a lock"),
+            "opened": _("opened the page of"),
             "set_password_link_sent": _("sent a link to choose a password"),
         }
     )

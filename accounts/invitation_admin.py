@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from django import forms
@@ -11,12 +12,13 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts import identity, invitations, roles
 from accounts.errors import AccountError
+from accounts.figures_page import figures_page
 from accounts.forms import InviteForm
 from accounts.invitation_views import tell_what_was_made
 from accounts.models import Invitation, InvitationQuerySet, User
@@ -64,6 +66,10 @@ class InvitationAdmin(LargeTableAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Invitation]:
         return super().get_queryset(request).select_related("invited_by").prefetch_related("roles")
+
+    def get_urls(self) -> list[URLPattern]:
+        figures = self.admin_site.admin_view(partial(figures_page, self))
+        return [path("figures/", figures, name="accounts_invitation_figures"), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Invitation | None = None) -> Any:
         fields = ["emails", "domain", "max_uses", "days", "roles", "note"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import cast
 from uuid import UUID
 
@@ -65,7 +66,19 @@ def invitation(request: HttpRequest) -> HttpResponse:
             invitations.require_open(found)
     except AccountError as refusal:
         return refused(request, refusal, found)
-    return signup_page(request, found, token)
+    response = signup_page(request, found, token)
+    if request.method == "POST" and response.status_code != HTTPStatus.SEE_OTHER:
+        invitations.note_opening(token)  # of one that is used it is known
+    return response
+
+
+@login_not_required
+@never_cache
+@require_POST
+def invitation_opened(request: HttpRequest) -> HttpResponse:
+    """Hear from the page that somebody uses it; the answer is the same whatever the link is."""
+    invitations.note_opening(request.session.get(_INVITATION_TOKEN, ""))
+    return HttpResponse(status=HTTPStatus.NO_CONTENT)
 
 
 @login_not_required

@@ -25,7 +25,7 @@ from django.utils import timezone
 import auditlog
 from accounts import identity, jobs, links, roles
 from accounts.errors import AccountError
-from accounts.models import Invitation, Redemption, User
+from accounts.models import Invitation, Opening, Redemption, User
 from config.database.locks import hold_until_commit
 
 log = structlog.get_logger("accounts.invitations")
@@ -262,6 +262,21 @@ def find(token: str) -> Invitation:
     if found is None or found.state == State.REVOKED:
         raise AccountError("invitation_invalid")
     return found
+
+
+def note_opening(token: str) -> None:
+    """Note that a person is at the page behind the link, the first time; the invitation itself stays as it was.
+
+    For POST only: programs that follow links before people do send none. A link that opens nothing is no error.
+    """
+    link = links.read_invitation_token(token)
+    if link is None:
+        return
+    usable = Invitation.objects.in_state(State.OPEN).filter(pk=link.invitation_id, nonce=link.nonce)
+    with transaction.atomic():
+        invitation = usable.first()
+        if invitation is not None and Opening.objects.get_or_create(invitation=invitation)[1]:
+            auditlog.record("opened", invitation)
 
 
 def proves_address(token: str) -> bool:

@@ -9,6 +9,7 @@ urlpatterns = [
     path("signup/", views.signup, name="signup"),
     path("invitation/", invitation_views.invitation, name="invitation"),
     path("invitation/ask/", invitation_views.ask_for_invitation, name="ask_for_invitation"),
+    path("invitation/opened/", invitation_views.invitation_opened, name="invitation_opened"),
     path("invitation/<str:token>/", invitation_views.invitation_link, name="invitation_link"),
     path("invitations/", invitation_views.invitation_list, name="invitation_list"),
     path("invitations/<uuid:invitation_id>/", invitation_views.invitation_detail, name="invitation_detail"),

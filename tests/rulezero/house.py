@@ -200,8 +200,9 @@ def _taken_back() -> Iterator[None]:
         transaction.savepoint_rollback(before)
 
 
-# What an answer may write that refuses everything: the session of who asked, and the try of a password.
-_KEPT_BY_LOOKING = ("django_session", "accounts_loginattempt")
+# What an answer may write that refuses everything: the session of who asked, the try of a password, and the note that
+# somebody used the page of an invitation.
+_KEPT_BY_LOOKING = ("django_session", "accounts_loginattempt", "accounts_opening")
 
 
 @contextmanager
