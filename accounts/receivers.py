@@ -22,9 +22,10 @@ log = structlog.get_logger("accounts.login")
 
 
 def connect() -> None:
-    # Django's own receiver saves the instance; ours counts the login in the same statement.
+    # Django's own receiver saves the instance; ours counts the login in the same statement. It takes the other's place
+    # by its name: whether Django has connected that already depends on the order of the apps.
     user_logged_in.disconnect(dispatch_uid="update_last_login")
-    user_logged_in.connect(_logged_in, dispatch_uid="accounts.logged_in")
+    user_logged_in.connect(_logged_in, dispatch_uid="update_last_login")
     user_login_failed.connect(_login_failed, dispatch_uid="accounts.login_failed")
     user_locked_out.connect(_locked_out, dispatch_uid="accounts.locked_out")
     lines.leave_out("login", "login_failed")

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import LoginAttempt, User
@@ -67,6 +69,13 @@ def test_the_login_is_counted_and_timed_once(stranger: Client, owner: User) -> N
         assert owner.login_count == count
         assert owner.last_login is not None and before <= owner.last_login <= timezone.now()
         stranger.logout()
+
+
+def test_a_login_writes_the_account_once(stranger: Client, owner: User) -> None:
+    with CaptureQueriesContext(connection) as asked:
+        sign_in(stranger, "owner")
+    writes = [query["sql"] for query in asked if query["sql"].startswith('UPDATE "accounts_user"')]
+    assert len(writes) == 1 and "login_count" in writes[0]
 
 
 def test_the_session_key_changes_at_login(stranger: Client, owner: User) -> None:
