@@ -96,6 +96,12 @@ def _health_figures(database: Database, options: argparse.Namespace) -> list[Fig
     return health_figures.measure(database)
 
 
+def _figures(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import accounts_at_scale
+
+    return accounts_at_scale.measure(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
@@ -104,4 +110,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "watch": _watch,
     "probes": _probes,
     "statistics": _health_figures,
+    "figures": _figures,
 }
