@@ -7,13 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings as project_settings
 from django.contrib.auth.models import Group
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from accounts import links
-from accounts.models import Invitation, Redemption, User
+from accounts import invitations, links
+from accounts.models import Invitation, Opening, Redemption, User
 from tests.browser.conftest import Arrive, Visitor, invite, make_link
 from tests.browser.test_journeys import sign_in
 from tests.browser.test_pages import VIEWS, inspect
@@ -111,6 +112,50 @@ def test_pages_of_who_is_invited_are_sound(arrive: Arrive, view: str) -> None:
     for name, invitation in made.items():
         faults += inspect(arrive(**VIEWS[view]), f"invited-{name}", path_of(invitation), view)
     assert faults == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_consoles_figures_of_invitations_are_sound(arrive: Arrive, view: str) -> None:
+    inviter = UserFactory.create(username="gatekeeper", is_staff=True, is_superuser=True)
+    visitor = arrive(**VIEWS[view])
+    sign_in(visitor, "gatekeeper")
+    faults = _of_console(visitor, "figures-empty", "/admin/accounts/invitation/figures/", view)
+    made = one_of_each_kind(inviter)
+    invitations.note_opening(path_of(made["open"]).rstrip("/").split("/")[-1])
+    faults += _of_console(visitor, "figures", "/admin/accounts/invitation/figures/?days=7", view)
+    assert visitor.page.locator(".funnel-bar").count() == 7
+    visitor.go("/admin/accounts/invitation/")
+    visitor.page.click("text=Invitation figures")
+    assert visitor.page.url.endswith("/admin/accounts/invitation/figures/")
+    assert faults == []
+
+
+def _of_console(visitor: Visitor, name: str, path: str, view: str) -> list[str]:
+    """As `inspect`, with the table behind the plot open; what Django's own pages weigh is not ours."""
+    visitor.go(path)
+    if (behind := visitor.page.locator(".funnel-behind summary")).count():
+        behind.click()
+    visitor.screenshot(f"page-{name}-{view}")
+    faults = [
+        f"{name}: {violation['id']}" for violation in Axe().run(visitor.page, context=".figures").response["violations"]
+    ]
+    if not visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+        faults.append(f"{name}: scrolls sideways")
+    return faults
+
+
+def test_an_invitation_is_opened_by_whoever_presses_a_key_and_not_by_its_page(arrive: Arrive) -> None:
+    invitation = make_link(acting_user=None)
+    scanner = arrive()  # runs scripts, and leaves
+    scanner.go(path_of(invitation))
+    scanner.page.wait_for_load_state("networkidle")
+    assert not Opening.objects.exists()
+    person = arrive()
+    person.go(path_of(invitation))
+    with person.page.expect_response("**/invitation/opened/") as told:
+        person.page.press("[name=username]", "a")
+    assert told.value.status == 204
+    assert Opening.objects.get().invitation_id == invitation.pk
 
 
 @pytest.mark.parametrize("view", VIEWS)
