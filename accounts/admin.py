@@ -27,6 +27,7 @@ from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
+from config.editing import VersionedAdmin
 
 admin.site.login_form = StaffLoginForm
 HISTORY: Any = ["id", "state", "email_verified_at", "last_login", "login_count", "created_at", "updated_at", "version"]
@@ -72,7 +73,7 @@ class UserForm(forms.ModelForm[User]):
 
 
 @admin.register(User)
-class UserAdmin(LifeCycleAdmin, LargeTableAdmin):
+class UserAdmin(VersionedAdmin, LifeCycleAdmin, LargeTableAdmin):
     form = UserForm
     list_display = [
         "username",

@@ -140,6 +140,7 @@ def test_of_an_erased_person_no_dump_holds_anything_and_the_seals_hold(
     friend = Invitation.objects.get(email="friend@example.com")
     assert (friend.invited_by_id, friend.invited_by_name) == (her.pk, "erased person")
     assert Record.objects.get(resource="accounts.user", object_id=keeper.pk, action="create").object_label == "keeper"
+    assert not any(session.get_decoded().get("_auth_user_id") == str(her.pk) for session in Session.objects.all())
     assert not LoginAttempt.objects.exists()
     assert [str(asked) for asked in RequestedMail.objects.all()] == ["friend@example.com"]
     mail.outbox.clear()
