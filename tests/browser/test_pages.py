@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
+from django.utils import timezone
 
+from accounts import links
 from config import mail_preview
 from tests.browser.conftest import Arrive, Visitor, invite
 from tests.browser.test_journeys import sign_in
@@ -25,6 +28,7 @@ STRANGERS_PAGES = {
     "reset": "/accounts/password/reset/",
     "reset-sent": "/accounts/password/reset/sent/",
     "reset-invalid": "/accounts/password/reset/MQ/set-password/",
+    "cancel-erasure-invalid": "/accounts/delete/cancel/",
     "mail-list": "/dev/mail/",
     "404": "/nowhere/",
 }
@@ -32,6 +36,7 @@ MEMBERS_PAGES = {
     "home-member": "/",
     "profile": "/accounts/profile/",
     "password-change": "/accounts/password/change/",
+    "delete-account": "/accounts/delete/",
 }
 VIEWS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
@@ -99,6 +104,14 @@ def test_mailed_pages_are_sound(arrive: Arrive, newest_link: NewestLink, view: s
 
 
 @pytest.mark.parametrize("view", VIEWS)
+def test_the_page_that_keeps_an_account_is_sound(arrive: Arrive, view: str) -> None:
+    leaver = UserFactory.create(username="ada", erase_at=timezone.now() + timedelta(days=14))
+    visitor = arrive(**VIEWS[view])
+    visitor.go(links.cancel_erasure_url(leaver).removeprefix(settings.BASE_URL))
+    assert inspect(visitor, "cancel-erasure", "/accounts/delete/cancel/", view) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_the_page_of_a_locked_out_login_is_sound(arrive: Arrive, view: str) -> None:
     visitor = arrive(**VIEWS[view])
     for _ in range(settings.LOGIN_FAILURE_LIMIT + 1):
@@ -113,6 +126,7 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
 
     user = UserFactory.create(username="ada", email="ada@example.com", email_verified_at=None)
     for name in emails.MAILS:
+        user.erase_at = timezone.now() if name == "erasure_scheduled" else None
         emails.send(name, user)
     (invitation,) = invite(["grace@example.com"], note="Bring <b>tea</b>.", acting_user=None)
     emails.send_invitation(invitation)
