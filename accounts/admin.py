@@ -163,7 +163,7 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, LargeTableAdmin):
             return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change, **kwargs)  # made anew for each request
+        form: Any = super().get_form(request, obj, change, **kwargs)  # made anew for each request
         form.refusal = getattr(request, "refusal", None)
         return form
 

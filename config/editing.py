@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin
@@ -85,7 +85,8 @@ class VersionedForm(BaseForm):
     def _refuse(self, read: Mapping[str, str], theirs: list[str]) -> None:
         """Put what the others have changed where this person left the field alone; show both where not."""
         who = _last_changes(self.instance, theirs)
-        data, changes = self.data.copy(), []
+        data: Any = self.data
+        data, changes = data.copy(), []
         for name in theirs:
             field, now = self.fields[name], self.get_initial_for_field(self.fields[name], name)
             is_mine = name not in self.cleaned_data or read.get(name) != _digest(field, self.cleaned_data[name])
@@ -130,9 +131,9 @@ def _plain(field: forms.Field, value: Any) -> Any:
 
 def _put(data: Any, name: str, field: forms.Field, value: Any) -> None:
     """Let the posted data say `value`, as the field's widget would have sent it."""
-    value = field.prepare_value(value)
+    value, widget = field.prepare_value(value), cast("Any", field.widget)
     if isinstance(field.widget, forms.MultiWidget):
-        for suffix, part in zip(field.widget.widgets_names, field.widget.decompress(value), strict=True):
+        for suffix, part in zip(widget.widgets_names, widget.decompress(value), strict=True):
             data[name + suffix] = "" if part is None else str(part)
     elif isinstance(value, list | tuple | set | models.QuerySet):
         data.setlist(name, [str(getattr(item, "pk", item)) for item in value])
@@ -147,7 +148,8 @@ def _shown(field: forms.Field, value: Any) -> str:
         many = isinstance(field, forms.ModelMultipleChoiceField)
         keys = [getattr(each, "pk", each) for each in (value or [])] if many else [value]
         with suppress(ValueError, TypeError, ValidationError):
-            value = ", ".join(sorted(str(row) for row in field.queryset.filter(pk__in=[key for key in keys if key])))
+            rows: Any = field.queryset
+            value = ", ".join(sorted(str(row) for row in rows.filter(pk__in=[key for key in keys if key])))
     choices = dict(getattr(field, "choices", None) or ()) if isinstance(field, forms.ChoiceField) else {}
     text = in_words(choices.get(value, value)) if value not in (None, "") else ""
     return visible(text) or _("nothing")

@@ -136,14 +136,16 @@ class Versioned(models.Model):
             found = manager.using(using).filter(pk=self.pk).values_list("version", "updated_at")
             self.version, self.updated_at = found.get()
 
-    def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *rest: Any) -> bool:
+    def _do_update(  # type: ignore[override]  # the stubs know Django 6 only
+        self, base_qs: Any, using: Any, pk_val: Any, values: Any, *rest: Any
+    ) -> bool:
         """As Django's, for the version that was read only. Of several tables, the one that has the version decides."""
         names = {field.name for field, _model, _value in values}
         own = {field.name for field in base_qs.model._meta.local_fields}
         if "version" not in own or names <= {*self.silent, "version", "updated_at"}:
-            return bool(super()._do_update(base_qs, using, pk_val, values, *rest))  # type: ignore[misc]
+            return bool(super()._do_update(base_qs, using, pk_val, values, *rest))
         meant = base_qs.filter(version=self.version)
-        updated = bool(super()._do_update(meant, using, pk_val, values, *rest))  # type: ignore[misc]
+        updated = bool(super()._do_update(meant, using, pk_val, values, *rest))
         if not updated and (current := base_qs.filter(pk=pk_val).first()):
             raise StaleRow(current, self._differences(current, names))
         return updated
@@ -189,7 +191,8 @@ def _names(connection: BaseDatabaseWrapper, model: type[models.Model]) -> dict[s
 
 def count_versions(connection: BaseDatabaseWrapper, model: type[models.Model], silent: Collection[str] = ()) -> None:
     """Let the database count the versions of `model` from now on; for apps without migrations. As the owner."""
-    columns = {str(model._meta.get_field(name).column) for name in silent} | {"version", "updated_at"}
+    fields = {field.name: str(field.column) for field in model._meta.concrete_fields}
+    columns = {fields[name] for name in silent} | {"version", "updated_at"}
     quoted = ", ".join("'" + column.replace("'", "''") + "'" for column in sorted(columns))
     with connection.cursor() as cursor:
         cursor.execute(_COUNT.format(silent=quoted, **_names(connection, model)))

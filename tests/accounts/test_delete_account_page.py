@@ -79,7 +79,11 @@ def test_until_then_no_door_opens(owner: User, link: str, stranger: Client) -> N
 
 @pytest.mark.parametrize(
     ("form", "code"),
-    [({"password": "Wrong-Password-1"}, "password_incorrect"), ({}, "required"), ({"password": "\0"}, "")],
+    [
+        ({"password": "Wrong-Password-1"}, "password_incorrect"),
+        ({}, "required"),
+        ({"password": "\0"}, "null_characters_not_allowed"),
+    ],
 )
 def test_without_the_password_nothing_happens(owner: User, owners_browser: Client, form: Any, code: str) -> None:
     response = owners_browser.post(DELETE, form)

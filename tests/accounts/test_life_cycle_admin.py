@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
@@ -155,5 +156,7 @@ def test_deactivating_by_the_form_is_the_same_event(admins_browser: Client, owne
 def test_each_rare_state_is_found_by_its_index(state: str, index: str, rf: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")  # the table is small
-    chosen = StateFilter(rf.get("/"), {"state": [state]}, User, None).queryset(rf.get("/"), User.objects.all())
+    chosen = StateFilter(rf.get("/"), {"state": [state]}, User, admin.site.get_model_admin(User)).queryset(
+        rf.get("/"), User.objects.all()
+    )
     assert index in chosen.explain()

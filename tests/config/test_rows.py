@@ -25,7 +25,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def note(db: None) -> Note:
-    return Note.objects.create(title="first", text="as it was")
+    made: Note = Note.objects.create(title="first", text="as it was")
+    return made
 
 
 def read(note: Note) -> Note:
@@ -218,6 +219,7 @@ def test_a_versioned_model_that_nobody_counts_is_refused(monkeypatch: pytest.Mon
 @pytest.mark.django_db(transaction=True)
 def test_the_operation_puts_the_trigger_on_the_table_and_takes_it_off_again() -> None:
     operation, state = CountVersions("note"), ProjectState.from_apps(apps)
+    note = Note.objects.create(title="first")
 
     def count_after(method: str) -> int:
         with as_owner(), connection.schema_editor() as editor:
@@ -225,7 +227,6 @@ def test_the_operation_puts_the_trigger_on_the_table_and_takes_it_off_again() ->
         Note.objects.filter(pk=note.pk).update(text=method)
         return read(note).version
 
-    note = Note.objects.create(title="first")
     try:
         assert [count_after("database_backwards"), count_after("database_forwards")] == [1, 2]
     finally:
