@@ -29,6 +29,7 @@ from accounts.second_factor import events as second_factor_events
 from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
+from config.editing import VersionedAdmin
 
 admin.site.login_view = StaffLogin  # type: ignore[attr-defined]  # of GatehouseAdminSite, as the next
 admin.site.guard = reauthentication.guard_admin  # type: ignore[attr-defined]
@@ -75,7 +76,7 @@ class UserForm(forms.ModelForm[User]):
 
 
 @admin.register(User)
-class UserAdmin(LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
+class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
     form = UserForm
     list_display = [
         "username",
@@ -165,7 +166,7 @@ class UserAdmin(LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
             return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change, **kwargs)  # made anew for each request
+        form: Any = super().get_form(request, obj, change, **kwargs)  # made anew for each request
         form.refusal = getattr(request, "refusal", None)
         return form
 

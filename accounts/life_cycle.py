@@ -108,7 +108,8 @@ def delete_own_account(user: User) -> datetime:
 
 def _plan(user: User, after: timedelta) -> datetime:
     _change(user, erase_at=Now() + after)
-    planned: Any = User.objects.values_list("erase_at", flat=True).get(pk=user.pk)
+    planned = User.objects.get(pk=user.pk).erase_at
+    assert planned is not None, "it was planned a moment ago, and the row is locked"  # noqa: S101
     jobs.send_mail_to_user.enqueue("erasure_scheduled", str(user.pk))
     if not after:
         jobs.erase_due_accounts.enqueue()

@@ -59,13 +59,13 @@ def cancel_erasure_url(user: User) -> str:
 
 def cancel_erasure_token(user: User) -> str:
     planned = user.erase_at.isoformat() if user.erase_at else ""
-    return signing.dumps([str(user.pk), planned], salt=_CANCEL_SALT)
+    return signing.Signer(salt=_CANCEL_SALT).sign_object([str(user.pk), planned])
 
 
 def read_cancel_erasure_token(token: str) -> tuple[str, datetime] | None:
     """Return (user id, time of the erasure) of a token that we signed, else None. It is good until that time."""
     try:
-        user_id, planned = signing.loads(token, salt=_CANCEL_SALT)
+        user_id, planned = signing.Signer(salt=_CANCEL_SALT).unsign_object(token)
         return user_id, datetime.fromisoformat(planned)
     except (signing.BadSignature, ValueError, TypeError):
         return None

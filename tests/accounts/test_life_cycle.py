@@ -19,6 +19,7 @@ from django_tasks_db.models import DBTaskResult
 from accounts import identity, jobs, life_cycle, services
 from accounts.errors import AccountError
 from accounts.models import ErasedName, LoginAttempt, ReservedUsername, User, UserState
+from auditlog import erasing
 from auditlog.models import Record
 from config.worker import Worker
 from tests.accounts.conftest import jobs as waiting_jobs
@@ -211,14 +212,14 @@ def take_by_signup(name: str) -> object:
     return services.sign_up(services.SignUp(username=name, email="new@example.com", password=PASSWORD, browser="b"))
 
 
-def take_by_adding(name: str) -> object:
-    return services.add_user(User(username=name, email="new@example.com"), acting_user=None)
+def take_by_adding(name: str) -> None:
+    services.add_user(User(username=name, email="new@example.com"), acting_user=None)
 
 
-def take_by_renaming(name: str) -> object:
+def take_by_renaming(name: str) -> None:
     other = UserFactory.create(username="other")
     other.username = name
-    return services.save_user(other, changed=["username"], acting_user=other)
+    services.save_user(other, changed=["username"], acting_user=other)
 
 
 @pytest.mark.parametrize("take", [take_by_signup, take_by_adding, take_by_renaming])
@@ -367,7 +368,7 @@ def test_an_erasure_that_is_cut_off_has_erased_nothing_and_is_done_again(monkeyp
         raise SystemExit  # as when the process ends: nothing after it runs
 
     with monkeypatch.context() as patch:
-        patch.setattr(life_cycle.erasing, "erase", die)
+        patch.setattr(erasing, "erase", die)
         with pytest.raises(SystemExit):
             life_cycle.erase_due()
     assert (fresh(person).username, ErasedName.objects.count()) == ("cut.off", 0)

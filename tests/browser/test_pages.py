@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 from playwright.sync_api import Page
 
+from accounts import links
 from accounts.models import Session
 from config import mail_preview
 from tests.browser.conftest import Arrive, Visitor, invite
@@ -32,6 +34,7 @@ STRANGERS_PAGES = {
     "reset-sent": "/accounts/password/reset/sent/",
     "password-suggestion": "/accounts/password/suggestion/",
     "reset-invalid": "/accounts/password/reset/MQ/set-password/",
+    "cancel-erasure-invalid": "/accounts/delete/cancel/",
     "mail-list": "/dev/mail/",
     "404": "/nowhere/",
 }
@@ -41,6 +44,7 @@ MEMBERS_PAGES = {
     "password-change": "/accounts/password/change/",
     "sessions": "/accounts/security/sessions/",
     "confirm": "/accounts/confirm/?next=/accounts/profile/",
+    "delete-account": "/accounts/delete/",
 }
 
 
@@ -136,6 +140,13 @@ def test_mailed_pages_are_sound(arrive: Arrive, newest_link: NewestLink) -> None
     assert faults == []
 
 
+def test_the_page_that_keeps_an_account_is_sound(arrive: Arrive) -> None:
+    leaver = UserFactory.create(username="ada", erase_at=timezone.now() + timedelta(days=14))
+    visitor = arrive()
+    visitor.go(links.cancel_erasure_url(leaver).removeprefix(settings.BASE_URL))
+    assert inspect(visitor, "cancel-erasure", "/accounts/delete/cancel/") == []
+
+
 def test_the_page_of_a_locked_out_login_is_sound(arrive: Arrive) -> None:
     visitor = arrive()
     for _ in range(settings.LOGIN_FAILURE_LIMIT + 1):
@@ -149,6 +160,7 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
 
     user = UserFactory.create(username="ada", email="ada@example.com", email_verified_at=None)
     for name in emails.MAILS:
+        user.erase_at = timezone.now() if name == "erasure_scheduled" else None
         emails.send(name, user)
     (invitation,) = invite(["grace@example.com"], note="Bring <b>tea</b>.", acting_user=None)
     emails.send_invitation(invitation)

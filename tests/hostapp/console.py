@@ -4,10 +4,22 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from config.admin import GatehouseAdminSite
-from tests.hostapp.models import Tag
+from config.admin import GatehouseAdminSite, LargeTableAdmin
+from config.editing import VersionedAdmin, VersionedInline
+from tests.hostapp.models import Comment, Note, Tag
 
 site = GatehouseAdminSite(name="host")
+
+
+class CommentInline(VersionedInline, admin.TabularInline[Comment, Note]):
+    model = Comment
+    extra = 1
+
+
+@admin.register(Note, site=site)
+class NoteAdmin(VersionedAdmin, LargeTableAdmin):
+    fields = ["title", "text", "tags"]
+    inlines = [CommentInline]
 
 
 @admin.register(Tag, site=site)

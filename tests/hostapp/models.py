@@ -10,6 +10,8 @@ from django.contrib.postgres import fields as postgres
 from django.db import models
 from django.utils import timezone
 
+from config.rows import SoftDeleted, Versioned
+
 
 class Tag(models.Model):
     name = models.CharField(max_length=50, unique=True)
@@ -69,6 +71,37 @@ class Part(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Note(SoftDeleted, Versioned):
+    """Written by several people at once, and never quite gone."""
+
+    silent = ("read_count",)
+
+    title = models.CharField(max_length=50)
+    text = models.TextField(default="", blank=True)
+    read_count = models.IntegerField(default=0)
+    tags = models.ManyToManyField(Tag, blank=True, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["title"], name="hostapp_note_title", condition=models.Q(deleted_at=None))
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Comment(models.Model):
+    """Hangs on a note."""
+
+    note = models.ForeignKey(Note, on_delete=models.CASCADE, related_name="comments")
+    text = models.CharField(max_length=50)
+    urgent = models.BooleanField(default=False)
+    at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Secretive(models.Model):

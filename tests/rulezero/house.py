@@ -160,6 +160,7 @@ class House:
     clerk: User
     keeper: User
     newcomer: User
+    leaver: User
     doors: list[Door] = field(default_factory=list)
     _sessions: dict[str, str] = field(default_factory=dict)
 
@@ -281,6 +282,7 @@ def _opening(house: House, route: str) -> Sequence[str]:
 
 _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "accounts/verify/<str:token>/": lambda house: [links.verification_token(house.newcomer)],
+    "accounts/delete/cancel/<str:token>/": lambda house: [links.cancel_erasure_token(house.leaver)],
     "accounts/password/reset/<str:uidb64>/<str:token>/": lambda house: (
         links.set_password_url(house.member).rstrip("/").split("/")[-2:]
     ),
@@ -350,6 +352,7 @@ def furnish(mails: Any) -> House:
         clerk=UserFactory.create(username="clerk", is_staff=True),
         keeper=UserFactory.create(username="keeper", is_staff=True, is_superuser=True),
         newcomer=UserFactory.create(username="newcomer", email_verified_at=None),
+        leaver=UserFactory.create(username="leaver", erase_at=timezone.now() + timedelta(days=1)),
     )
     _furnish(house)
     house.sign_in("member", "clerk", "keeper")  # first, because a link to choose a password dies with a login

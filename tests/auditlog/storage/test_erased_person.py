@@ -60,8 +60,8 @@ def keeper(trail: Trail, settings: Any) -> Iterator[User]:
     trail.tamper("TRUNCATE accounts_user, accounts_erasedname, django_tasks_database_dbtaskresult CASCADE")
 
 
-def browser_of(user: User, **more: str) -> Client:
-    browser = Client(**more)
+def browser_of(user: User, address: str = "192.0.2.1") -> Client:
+    browser = Client(REMOTE_ADDR=address)
     browser.force_login(user, "accounts.backends.IdentityBackend")
     return browser
 
@@ -149,7 +149,7 @@ def test_of_an_erased_person_no_dump_holds_anything_and_the_seals_hold(
     assert found(export.read_text().lower()) == set(PERSONAL)
     assert found(dump(trail)) == set(PERSONAL)
 
-    owners = browser_of(her, REMOTE_ADDR=HOME)
+    owners = browser_of(her, HOME)
     assert owners.post("/accounts/delete/", {"password": PASSWORD}).status_code == 303
     User.objects.filter(pk=her.pk).update(erase_at=her.created_at)  # the days have passed
     work()
