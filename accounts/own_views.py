@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from accounts import exporting, signins
+from accounts import exporting, reauthentication, signins
 from accounts.errors import AccountError
 from accounts.models import User
 from accounts.views import SeeOther
@@ -30,7 +30,7 @@ def own_sign_ins(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@login_required
+@reauthentication.required
 @require_http_methods(["GET", "HEAD", "POST"])
 def own_data(request: HttpRequest) -> HttpResponse:
     user, refused, status = cast("User", request.user), "", HTTPStatus.OK
@@ -47,7 +47,7 @@ def own_data(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@login_required
+@reauthentication.required(back="own_data")
 @require_GET
 def download_data(request: HttpRequest, export_id: UUID) -> StreamingHttpResponse:
     """Only its owner, and only while it is kept; to everybody else there is no such page."""

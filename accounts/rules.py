@@ -97,6 +97,7 @@ RULES: dict[str, Callable[..., bool]] = {
     # The mail goes to the person's own address, whoever they are.
     "send_password_link": _holds("accounts.change_user"),
     "unlock": _edits,
+    "recover_second_factor": lambda actor, user: _edits(actor, user) and actor.pk != user.pk,
     "read_activity": _is_own,
     # Of roles, by an invitation or for a newcomer.
     "grant_roles": roles.may_grant,

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from accounts import browsers
+from accounts import user_agents
 from accounts.models import User
 from auditlog import describing, reading
 
@@ -40,10 +40,10 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[Si
     about = reading.of_object(User._meta.label_lower, str(user.pk)).where
     page = reading.page_at(reading.Query(about & Q(action__in=list(_OUTCOMES))), asked)
     named = describing.browsers(page.records)
-    readable = cache(browsers.readable)  # of one page; most of its lines are one browser's
+    readable = cache(user_agents.readable)  # of one page; most of its lines are one browser's
     lines = []
     for record in page.records:
         outcome, tone = _OUTCOMES[record.action]
-        agent = describing.visible(named.get(record.agent or 0, ""), browsers.LONGEST)
+        agent = describing.visible(named.get(record.agent or 0, ""), user_agents.LONGEST_AGENT)
         lines.append(SignIn(record.at, outcome, tone, record.address or "", readable(agent), agent))
     return page, lines

@@ -19,6 +19,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts import daily, funnel, lockout
 from accounts.models import Invitation, LoginAttempt, SignupDay, User
 from accounts.sampling import Sample, sample
+from accounts.second_factor import factors
+from accounts.second_factor.models import AuthenticatorApp, Passkey
 
 COUNTED_UP_TO = 50_000  # rows of an index; from there on a sample tells
 CHARTED = 30  # days
@@ -32,6 +34,11 @@ WHEN left(password, 7) IN ('scrypt$', 'pbkdf2_')
     THEN split_part(password, '$', 1) || '_' || split_part(password, '$', 2)
 ELSE 'other' END
 """
+# By the index of each table on its user.
+_HAS_FACTOR = " OR ".join(
+    f"EXISTS (SELECT FROM {kind._meta.db_table} kept WHERE kept.user_id = {User._meta.db_table}.id)"
+    for kind in (AuthenticatorApp, Passkey)
+)
 _UNKNOWN_COST = {"none": _("no password"), "other": _("another kind")}
 Periods = Mapping[str, int]
 
@@ -101,6 +108,7 @@ def register_sections() -> None:
     register("users", _("Users"), users)
     register("signups", _("Signups"), signups)
     register("logins", _("Logins"), logins)
+    register("second_factor", _("Second factor"), second_factor)
     register("passwords", _("Password hashes"), passwords)
     register("lockouts", _("Lock-outs"), lockouts)
     register("invitations", _("Invitations"), invitations)
@@ -197,6 +205,25 @@ def _events(event: str, *, of: Mapping[date, Mapping[str, int]]) -> Periods:
         name: sum(of.get(today - timedelta(days=ago), {}).get(event, 0) for ago in range(length))
         for name, length in PERIODS.items()
     }
+
+
+def second_factor() -> Sequence[Figure]:
+    rows = sample(User._meta.db_table, [f"({_HAS_FACTOR})"])
+    share = rows.share(lambda has: bool(has))
+    staff = User.objects.filter(is_staff=True, is_active=True)
+    protected = staff.filter(factors.has()).count()
+    return [
+        Figure(
+            name="share",
+            label=_("of all people"),
+            value=share.value,
+            is_share=True,
+            estimated=not rows.whole,
+            margin=None if rows.whole else share.margin,
+        ),
+        Figure(name="staff_share", label=_("of active staff"), value=protected / max(1, staff.count()), is_share=True),
+        Figure(name="staff_without", label=_("active staff without"), value=staff.count() - protected),
+    ]
 
 
 def _today() -> date:

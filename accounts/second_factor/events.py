@@ -14,7 +14,7 @@ from django.db.models import F, Func, Value
 from django.db.models.functions import Now
 
 import auditlog
-from accounts import jobs, links, roles
+from accounts import jobs, links, rules
 from accounts.errors import AccountError
 from accounts.models import User
 from accounts.second_factor import encryption, factors, recovery_codes, totp
@@ -129,7 +129,7 @@ def send_recovery_links(users: Iterable[User], *, acting_user: User) -> int:
 
     Returns how many. A link ends the one before; nobody makes one for themselves.
     """
-    editable = [user.pk for user in users if user != acting_user and roles.may_edit(acting_user, user)]
+    editable = [user.pk for user in users if rules.may(acting_user, "recover_second_factor", user)]
     with transaction.atomic():
         whose = list(User.objects.filter(factors.has(), pk__in=editable, is_active=True, deleted_at=None))
         for user in whose:

@@ -38,6 +38,7 @@ ABOUT_PEOPLE: dict[str, dict[str, set[str]]] = {
         "Administrator": {"self", "Member"},
         "superuser": PEOPLE,
     },
+    "recover_second_factor": {"Support": {"Member"}, "Administrator": {"Member"}, "superuser": OTHERS},
     "change_rights": {"superuser": OTHERS},
     "shut_out": {"superuser": OTHERS},
     # Oneself only by the way of an owner (`life_cycle`).

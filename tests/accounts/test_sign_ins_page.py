@@ -10,8 +10,8 @@ from django.db import connection
 from django.test import Client
 from django.utils.html import strip_tags
 
-from accounts.browsers import readable
 from accounts.models import User
+from accounts.user_agents import readable
 from auditlog import acting_as
 from auditlog import record as record_event
 from auditlog.models import Record
@@ -48,7 +48,7 @@ def test_sign_ins_failures_and_locks_are_there_with_address_and_device(browser: 
     assert lines(browser) == [
         "Locked for a while Mobile Safari 17 on iOS from 198.51.100.7",
         *["Wrong password Mobile Safari 17 on iOS from 198.51.100.7"] * 5,
-        "Signed in Firefox 128 on Linux from 192.0.2.1",
+        "Signed in Firefox on Linux from 192.0.2.1",
     ]
 
 
@@ -61,7 +61,7 @@ def test_nothing_else_and_nobody_elses_is_there(browser: Client, owner: User, co
         owner.save()
         colleague.full_name = "Changed by owner"
         colleague.save()
-    assert lines(browser) == ["Signed in Firefox 128 on Linux from 192.0.2.1"]
+    assert lines(browser) == ["Signed in Firefox on Linux from 192.0.2.1"]
     theirs = Record.objects.filter(object_id=str(colleague.pk)).latest("id")
     assert lines(browser, user=str(colleague.pk), newer=f"{theirs.pk}-1", object=str(colleague.pk)) == lines(browser)
 
@@ -78,13 +78,13 @@ def test_what_a_browser_calls_itself_is_shown_as_text_and_bounded(browser: Clien
 @pytest.mark.parametrize(
     ("agent", "words"),
     [
-        (FIREFOX, "Firefox 128 on Linux"),
-        (SAFARI, "Mobile Safari 17 on iOS"),
-        ("curl/8.5.0", "curl 8"),
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64)", "Windows"),
-        ("", ""),
-        ("\ud800" * 10, ""),
-        ("(" * 100_000, ""),
+        (FIREFOX, "Firefox on Linux"),
+        (SAFARI, "Mobile Safari on iOS"),
+        ("curl/8.5.0", "curl"),
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64)", "Unknown browser on Windows"),
+        ("", "Unknown browser"),
+        ("\ud800" * 10, "Unknown browser"),
+        ("(" * 100_000, "Unknown browser"),
         ("curl/" + "9" * 200, "curl"),
     ],
 )
@@ -100,7 +100,7 @@ def test_long_lists_have_pages_that_lead_to_the_end(browser: Client, owner: User
     older = re.search(r'href="(\?older=[^"]+)"', text_of(first))
     assert older is not None
     rest = browser.get(SIGN_INS + older[1])
-    assert (len(rest.context["sign_ins"]), rest.context["sign_ins"][-1].device) == (6, "Firefox 128 on Linux")
+    assert (len(rest.context["sign_ins"]), rest.context["sign_ins"][-1].device) == (6, "Firefox on Linux")
 
 
 @pytest.mark.parametrize("asked", [{"older": "x"}, {"newer": "9" * 40}, {"older": "\ud7ff", "oldest": ""}])

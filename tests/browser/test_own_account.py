@@ -11,7 +11,7 @@ from accounts.models import User
 from config.worker import Worker
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_journeys import sign_in
-from tests.browser.test_pages import VIEWS, inspect
+from tests.browser.test_pages import inspect
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,21 +55,20 @@ def test_an_address_is_changed_confirmed_and_taken_back(arrive: Arrive, newest_l
     assert elsewhere.page.url.endswith("/accounts/profile/")
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_pages_of_the_own_account_are_sound(arrive: Arrive, newest_link: NewestLink, view: str) -> None:
+def test_pages_of_the_own_account_are_sound(arrive: Arrive, newest_link: NewestLink) -> None:
     ada = UserFactory.create(username="ada", email=OLD, full_name="Ada Lovelace", time_zone="Europe/Berlin")
     exporting.ask_for_data(ada)
-    visitor = arrive(**VIEWS[view])
+    visitor = arrive()
     sign_in(visitor, "ada", "Wrong-Password-1")
     sign_in(visitor, "ada")
     ask_for_new_address(visitor)
     Worker(once=True).run()
-    faults = inspect(visitor, "own-email", "/accounts/email/", view)
-    faults += inspect(visitor, "own-sign-ins", "/accounts/security/sign-ins/", view)
-    faults += inspect(visitor, "own-data", "/accounts/data/", view)
-    faults += inspect(visitor, "own-confirm", newest_link(NEW).removeprefix(visitor.site), view)
+    faults = inspect(visitor, "own-email", "/accounts/email/")
+    faults += inspect(visitor, "own-sign-ins", "/accounts/security/sign-ins/")
+    faults += inspect(visitor, "own-data", "/accounts/data/")
+    faults += inspect(visitor, "own-confirm", newest_link(NEW).removeprefix(visitor.site))
     visitor.submit()
-    faults += inspect(visitor, "own-undo", newest_link(OLD).removeprefix(visitor.site), view)
+    faults += inspect(visitor, "own-undo", newest_link(OLD).removeprefix(visitor.site))
     assert faults == []
 
 
