@@ -398,7 +398,7 @@ def test_the_second_step_needs_a_token(owner: User, phone: Phone) -> None:
     assert not is_signed_in(browser)
 
 
-@pytest.mark.parametrize(("code", "fault"), [("", "required"), (" ", "required"), ("1" * 65, "max_length")])
+@pytest.mark.parametrize(("code", "fault"), [("", "code_missing"), (" ", "code_missing"), ("1" * 65, "max_length")])
 def test_a_form_of_bad_shape_is_explained_and_counts_for_nobody(
     owner: User, phone: Phone, code: str, fault: str
 ) -> None:
