@@ -158,7 +158,7 @@ def test_an_answer_works_once(owner: User, key: SecurityKey) -> None:
 @pytest.mark.parametrize("count", [0, None])
 @pytest.mark.django_db(transaction=True)
 def test_of_one_answer_many_times_at_once_one_lets_in(count: int | None, settings: Any) -> None:
-    settings.LOGIN_FAILURE_LIMIT = 100
+    settings.LOGIN_FAILURE_LIMIT, settings.DATABASE_DEADLINE = 100, 60
     owner, key, browser = UserFactory.create(username="owner"), SecurityKey(count), Client()
     browser.force_login(owner)
     add(browser, key)
