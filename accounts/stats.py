@@ -209,7 +209,7 @@ def _events(event: str, *, of: Mapping[date, Mapping[str, int]]) -> Periods:
 
 def second_factor() -> Sequence[Figure]:
     rows = sample(User._meta.db_table, [f"({_HAS_FACTOR})"])
-    share = rows.share(lambda has: bool(has))
+    share = rows.share(bool)
     staff = User.objects.filter(is_staff=True, is_active=True)
     protected = staff.filter(factors.has()).count()
     return [

@@ -32,6 +32,8 @@ OPEN_PAGES = {
     "second_factor",
     "second_factor_begin_app",
     "second_factor_confirm_app",
+    "second_factor_passkey",
+    "second_factor_passkey_question",
 }
 Handler = Callable[[HttpRequest], HttpResponseBase]
 

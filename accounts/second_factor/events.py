@@ -65,7 +65,7 @@ def _add(factor: Factor, acting_user: User) -> list[str]:
             raise AccountError("second_factor_too_many")
         if isinstance(factor, Passkey) and Passkey.objects.filter(credential_id=factor.credential_id).exists():
             raise AccountError("passkey_known")
-        factor.full_clean(exclude=["user"], validate_unique=False)
+        _check_name(factor)
         factor.save(force_insert=True)
         _happened("second_factor_added", acting_user)
         return [] if factors.codes_left(acting_user) else _new_codes(acting_user)
@@ -87,8 +87,12 @@ def _place_of(app: AuthenticatorApp) -> str:
 def rename(factor: Factor, name: str, *, acting_user: User) -> None:
     """Call one of the own factors by another name. Raises ValidationError."""
     factor.name = name
-    factor.clean_fields(exclude=[field.name for field in factor._meta.fields if field.name != "name"])
+    _check_name(factor)
     factor.save(update_fields=["name"])
+
+
+def _check_name(factor: Factor) -> None:
+    factor.clean_fields(exclude=[field.name for field in factor._meta.fields if field.name != "name"])
 
 
 @auditlog.acting_as(reason="second factor removed")

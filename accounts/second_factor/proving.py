@@ -10,14 +10,15 @@ from django.http import HttpRequest
 import auditlog
 from accounts import lockout
 from accounts.models import User
-from accounts.second_factor import events, factors
+from accounts.second_factor import events, factors, passkeys
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was shown: a code of an app or of the recovery codes."""
+    """What was shown: a code of an app or of the recovery codes, or what a passkey answered (JSON)."""
 
     code: str = ""
+    answer: str = ""
 
 
 def is_proved(request: HttpRequest, user: User, proof: Proof) -> bool:
@@ -28,7 +29,7 @@ def is_proved(request: HttpRequest, user: User, proof: Proof) -> bool:
     if seconds := lockout.reserve(request, str(user.pk), user):
         lockout.refuse(request, user.username_canonical, seconds)
         return False
-    if _is_right(user, proof):
+    if _is_right(request, user, proof):
         lockout.forgive(request, user)
         return True
     with auditlog.acting_as(reason="wrong second factor"):
@@ -36,7 +37,9 @@ def is_proved(request: HttpRequest, user: User, proof: Proof) -> bool:
     return False
 
 
-def _is_right(user: User, proof: Proof) -> bool:
+def _is_right(request: HttpRequest, user: User, proof: Proof) -> bool:
+    if proof.answer:
+        return passkeys.is_right(request.session, user, proof.answer)
     typed = "".join(proof.code.split())
     if typed.isascii() and typed.isdecimal() and len(typed) == 6:
         return events.use_code_of_app(factors.apps(user), typed)

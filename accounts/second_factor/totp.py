@@ -25,7 +25,7 @@ def uri(secret: str, account: str) -> str:
 
 def qr_code(text: str, label: str) -> SafeString:
     """Return `text` as an inline SVG without styles, dark on white whatever the page is, called `label`."""
-    svg = segno.make(text, micro=False).svg_inline(scale=4, dark="#000", light="#fff", title=label)
+    svg = segno.make(text, micro=False).svg_inline(omitsize=True, dark="#000", light="#fff", title=label)
     return mark_safe(svg)  # noqa: S308 - of the library, which escapes the title
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -21,8 +21,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import links
 from accounts.errors import AccountError
 from accounts.models import User, new_id
-from accounts.second_factor import briefly, events, factors, halfway, proving, totp
-from accounts.second_factor.forms import ConfirmAppForm, NameForm, ProofForm
+from accounts.second_factor import briefly, events, factors, halfway, passkeys, proving, totp
+from accounts.second_factor.forms import ConfirmAppForm, NameForm, NewPasskeyForm, ProofForm
 from accounts.second_factor.models import AuthenticatorApp, Factor
 from accounts.views import SeeOther, explained, form_status
 
@@ -54,8 +54,20 @@ def login_second_step(request: HttpRequest) -> HttpResponse:
             return SeeOther(half_way.next_path or resolve_url(settings.LOGIN_REDIRECT_URL))
         form.refuse()
     may_recover = events.may_recover(half_way.user, request.session.get(_RECOVERY, ""))
-    context = {"form": form, "factors": factors.of(half_way.user), "may_recover": may_recover}
+    has_passkey = bool(factors.passkeys(half_way.user))
+    context = {"form": form, "has_passkey": has_passkey, "may_recover": may_recover}
     return render(request, "accounts/login_second_step.html", context, status=form_status(form))
+
+
+@login_not_required
+@never_cache
+@require_POST
+def login_question(request: HttpRequest) -> HttpResponse:
+    """Ask the passkeys of who is half-way in."""
+    half_way = halfway.of(request)
+    if half_way is None:
+        return JsonResponse({"code": "half_way_over"}, status=HTTPStatus.FORBIDDEN)
+    return JsonResponse(passkeys.ask_for_proof(request.session, half_way.user))
 
 
 @login_not_required
@@ -166,6 +178,39 @@ def _shown_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
 @never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
+def add_passkey(request: HttpRequest) -> HttpResponse:
+    form = NewPasskeyForm(request.POST if request.method == "POST" else None, initial={"name": _("Security key")})
+    status = form_status(form)
+    if form.is_bound and form.is_valid():
+        try:
+            passkey = passkeys.new_passkey(request.session, form.cleaned_data["name"], form.cleaned_data["answer"])
+            new_codes = events.add_passkey(passkey, acting_user=_person(request))
+        except AccountError as refusal:
+            status = explained(form, refusal)
+        else:
+            return _added(request, new_codes)
+    return render(request, "accounts/second_factor_passkey.html", {"form": form}, status=status)
+
+
+@never_cache
+@login_required
+@require_POST
+def passkey_question(request: HttpRequest) -> HttpResponse:
+    """Ask a device for a new passkey."""
+    return JsonResponse(passkeys.ask_for_new(request.session, _person(request)))
+
+
+@never_cache
+@login_required
+@require_POST
+def question(request: HttpRequest) -> HttpResponse:
+    """Ask the own passkeys, before something that needs a proof."""
+    return JsonResponse(passkeys.ask_for_proof(request.session, _person(request)))
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
 def detail(request: HttpRequest, factor_id: UUID) -> HttpResponse:
     """Call one of the own factors by another name."""
     factor = _own(request, factor_id)
@@ -189,7 +234,9 @@ def remove(request: HttpRequest, factor_id: UUID) -> HttpResponse:
         events.remove(factor, acting_user=_person(request))
         messages.success(request, _("The second factor is removed."))
         return SeeOther(reverse("second_factor"))
-    context = {"form": form, "factor": factor, "is_last": len(factors.of(_person(request))) == 1}
+    user = _person(request)
+    context = {"form": form, "factor": factor, "is_last": len(factors.of(user)) == 1}
+    context["has_passkey"] = bool(factors.passkeys(user))
     return render(request, "accounts/second_factor_remove.html", context, status=form_status(form))
 
 
@@ -227,6 +274,7 @@ def codes(request: HttpRequest) -> HttpResponse:
         return _shown_codes(request, events.replace_codes(acting_user=user))
     new = briefly.kept(request, _NEW_CODES)
     context = {"form": form, "new": new.split("\n") if new else [], "codes_left": factors.codes_left(user)}
+    context["has_passkey"] = bool(factors.passkeys(user))
     return render(request, "accounts/second_factor_codes.html", context, status=form_status(form))
 
 

@@ -125,7 +125,8 @@ def test_without_a_key_nothing_is_confirmed(owners_browser: Client, owner: User)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_form_twice_at_once_adds_one_app() -> None:
+def test_the_same_form_twice_at_once_adds_one_app(settings: Any) -> None:
+    settings.DATABASE_DEADLINE = 60
     owner = UserFactory.create(username="owner")
     browser = Client()
     browser.force_login(owner)

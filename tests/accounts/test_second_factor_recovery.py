@@ -132,7 +132,8 @@ def test_a_forged_link_is_not_valid(stranger: Client, token: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_uses_at_once_one_counts() -> None:
+def test_of_many_uses_at_once_one_counts(settings: Any) -> None:
+    settings.DATABASE_DEADLINE = 60
     owner = UserFactory.create(username="owner")
     give_phone(owner)
     administrator = UserFactory.create(is_staff=True, is_superuser=True)
