@@ -16,9 +16,10 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 import auditlog
-from accounts import identity, jobs, links, services, sessions
+from accounts import identity, jobs, links, sessions
 from accounts.errors import AccountError
 from accounts.models import AddressChange, User
+from accounts.refusals import refusals
 
 MOST_REQUESTS = 5  # of one account within the time below; each writes to an address that may be a stranger's
 REQUESTS_FOR = timedelta(days=1)
@@ -81,7 +82,7 @@ def confirm_change(token: str, user: User) -> None:
     another account's, or when password or address changed since; ``email_taken`` when somebody was faster.
     """
     try:
-        with services.refusals(), transaction.atomic():
+        with refusals(), transaction.atomic():
             _confirm(token, User.objects.select_for_update().get(pk=user.pk))
     except AccountError as refusal:
         if refusal.code == "email_taken":
@@ -141,7 +142,7 @@ def undo_change(token: str) -> None:
     Ends what was asked for or changed since, with its links. Once: a second click changes nothing. Raises AccountError
     (``link_invalid``).
     """
-    with services.refusals(), transaction.atomic():
+    with refusals(), transaction.atomic():
         owner = _locked_owner(token)
         change = undoable(token)
         if owner is None or (change is None and not _is_undone(token, owner)):

@@ -16,7 +16,7 @@ def index(name, expression):
 
 class Migration(migrations.Migration):
     atomic = False  # a table of ten million rows stays open for writing
-    dependencies = [("accounts", "0015_import_people")]
+    dependencies = [("accounts", "0014_import_people")]
     operations = [
         operation
         for name, expression in INDEXES.items()

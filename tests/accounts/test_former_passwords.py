@@ -115,7 +115,7 @@ def test_what_is_no_change_of_the_password_keeps_nothing(owner: User, stranger: 
     assert user.password.startswith("bcrypt")
     user.full_name = "Olive"
     user.save()
-    services.update_profile(user)
+    services.update_profile(user, version=User.objects.get().version)
     user.set_password(NEW[0])
     user.save(update_fields=[])  # nothing, says Django
     user.save(update_fields=["full_name"])

@@ -112,7 +112,7 @@ def take_permission_back(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0012_change_addresses_and_export_data")]
+    dependencies = [("accounts", "0010_change_addresses_and_export_data")]
 
     operations = [
         migrations.RunPython(migrations.RunPython.noop, take_permission_back, elidable=True),

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0009_create_second_factors"),
+        ("accounts", "0008_create_second_factors"),
     ]
 
     # Constant defaults of the database's own: no row is rewritten, and a version without the columns goes on inserting.

@@ -83,7 +83,7 @@ DROP FUNCTION accounts_rotate_sessions();
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0014_find_ended_accounts")]
+    dependencies = [("accounts", "0012_find_ended_accounts")]
 
     operations = [
         migrations.CreateModel(

@@ -19,7 +19,7 @@ def take_permission_back(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0008_know_whose_session_it_is"),
+        ("accounts", "0013_know_whose_session_it_is"),
     ]
 
     operations = [

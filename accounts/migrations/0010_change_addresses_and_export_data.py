@@ -39,7 +39,7 @@ DROP FUNCTION accounts_refuse_reserved_email();
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0011_let_people_choose_zone_and_language"),
+        ("accounts", "0009_let_people_choose_zone_and_language"),
     ]
 
     operations = [

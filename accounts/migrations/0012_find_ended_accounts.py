@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("accounts", "0013_end_accounts")]
+    dependencies = [("accounts", "0011_end_accounts")]
 
     operations = [
         AddIndexConcurrently(
