@@ -83,6 +83,10 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("SIGNUP_MODE", "ajar"),
         ("UNCONFIRMED_ACCOUNT_DAYS", "2"),  # the link in the mail works for three
         ("PASSWORD_POLICY", "none"),
+        ("PASSWORD_BREACH_CHECK", "perhaps"),
+        ("PASSWORD_BREACH_URL", "http://api.example.com/range/"),
+        ("PASSWORD_BREACH_URL", "file:///etc/passwd"),
+        ("PASSWORD_HISTORY", "9"),
         ("PASSWORD_HASHER", "md5"),
         ("BCRYPT_ROUNDS", "4"),
         ("EMAIL_URL", "carrier-pigeon://"),
