@@ -451,3 +451,14 @@ def test_a_file_that_is_not_there_is_told() -> None:
     with pytest.raises(CommandError, match="No such file") as refused:
         call_command("import_people", "nowhere.csv", "--users")
     assert refused.value.returncode == 3
+
+
+def test_the_exit_code_says_whether_rows_were_refused(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("username,email\nada,ada@example.com\n")
+    call_command("import_people", str(path), "--users")
+    for content, code in (("username,email\nx,x@example.com\n", 1), ("", 3)):
+        path.write_text(content)
+        with pytest.raises(SystemExit) as end:
+            call_command("import_people", str(path), "--users", "--json")
+        assert end.value.code == code
