@@ -28,6 +28,7 @@ from accounts.views import SeeOther
 STAFF = "staff"
 # Where somebody may go who should have set up a second factor: to do so, and out.
 OPEN_PAGES = {
+    "confirm",
     "logout",
     "second_factor",
     "second_factor_begin_app",

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import links
+from accounts import links, reauthentication
 from accounts.errors import AccountError
 from accounts.models import User, new_id
 from accounts.second_factor import briefly, events, factors, halfway, passkeys, proving, totp
@@ -120,7 +120,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/second_factor.html", context)
 
 
-@login_required
+@reauthentication.required(back="second_factor")
 @require_POST
 def begin_app(request: HttpRequest) -> HttpResponse:
     """Make a secret, which is this browser's alone until an app has shown a code of it."""
@@ -129,7 +129,7 @@ def begin_app(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@login_required
+@reauthentication.required
 @sensitive_post_parameters("code")
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm_app(request: HttpRequest) -> HttpResponse:
@@ -176,7 +176,7 @@ def _shown_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
 
 
 @never_cache
-@login_required
+@reauthentication.required
 @require_http_methods(["GET", "HEAD", "POST"])
 def add_passkey(request: HttpRequest) -> HttpResponse:
     form = NewPasskeyForm(request.POST if request.method == "POST" else None, initial={"name": _("Security key")})
@@ -224,7 +224,7 @@ def detail(request: HttpRequest, factor_id: UUID) -> HttpResponse:
 
 
 @never_cache
-@login_required
+@reauthentication.required
 @sensitive_post_parameters("code")
 @require_http_methods(["GET", "HEAD", "POST"])
 def remove(request: HttpRequest, factor_id: UUID) -> HttpResponse:
@@ -261,7 +261,7 @@ def _is_proved(request: HttpRequest, form: ProofForm) -> bool:
 
 
 @never_cache
-@login_required
+@reauthentication.required
 @sensitive_post_parameters("code")
 @require_http_methods(["GET", "HEAD", "POST"])
 def codes(request: HttpRequest) -> HttpResponse:

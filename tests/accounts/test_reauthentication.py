@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.hashers import identify_hasher
@@ -192,3 +193,22 @@ def test_staff_are_asked_in_the_admin_after_a_working_day(admins_browser: Client
     session.save()
     assert admins_browser.post("/admin/logout/").status_code in (200, 302), "the way out stays open"
     assert not Session.objects.exists()
+
+
+SENSITIVE = {
+    "/accounts/security/second-factor/app/": "/accounts/security/second-factor/",
+    "/accounts/security/second-factor/app/confirm/": "",
+    "/accounts/security/second-factor/passkey/": "",
+    "/accounts/security/second-factor/codes/": "",
+    "/accounts/data/": "",
+    "/accounts/data/01a22bef-0de5-7151-9059-43b6d4f56e1e/": "/accounts/data/",
+}
+
+
+@pytest.mark.parametrize("place", SENSITIVE)
+def test_second_factors_and_the_copy_of_ones_data_are_sensitive(browser: Client, place: str) -> None:
+    let_pass(minutes=16)
+    for answer in (browser.get(place), browser.post(place)):
+        assert asked(answer) == f"?{urlencode({'next': SENSITIVE[place] or place})}"
+    assert confirm(browser).status_code in (302, 303)
+    assert not browser.get(place).get("Location", "").startswith(CONFIRM)
