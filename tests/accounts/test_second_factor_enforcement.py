@@ -18,6 +18,7 @@ from accounts.second_factor.models import Demand
 from config.env import Environment
 from tests.accounts.conftest import sign_in, text_of
 from tests.accounts.phones import OVERVIEW, give_phone, show_code
+from tests.accounts.test_events import Trail
 from tests.accounts.test_second_factor_pages import begin, confirm
 from tests.factories import UserFactory
 
@@ -155,8 +156,9 @@ def test_strangers_probes_and_files_are_let_alone(helper: Client, stranger: Clie
 
 
 def test_the_beginning_is_noted_once_and_recorded(helper: Client) -> None:
-    before = timezone.now()
+    before, trail = timezone.now(), Trail()
     helper.get(PROFILE)
+    assert [each[:2] + each[3:] for each in trail.seen] == [("create", "accounts.demand", "second factor demanded")]
     since = Demand.objects.get().since
     assert before <= since <= timezone.now()
     helper.get(PROFILE)
