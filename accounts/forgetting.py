@@ -162,9 +162,9 @@ def _forget_jobs(known: Known) -> None:
     """Addresses in what jobs were asked with, and in what they failed with. A waiting mail then goes to nobody."""
     asked = DBTaskResult.objects.filter(task_path="accounts.jobs.send_mail_to_address")
     for pk, arguments in asked.values_list("pk", "args_kwargs").iterator():
-        mail, email = arguments["args"]
+        *mail, email = arguments["args"]
         if identity.canonical_email(email) in known.canonical_emails:
-            DBTaskResult.objects.filter(pk=pk).update(args_kwargs={"args": [mail, ""], "kwargs": {}}, traceback="")
+            DBTaskResult.objects.filter(pk=pk).update(args_kwargs={"args": [*mail, ""], "kwargs": {}}, traceback="")
     words = Q()
     for email in {*known.emails, *known.canonical_emails}:
         words |= Q(traceback__icontains=email)
