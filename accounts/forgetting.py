@@ -22,6 +22,7 @@ from accounts import identity, links, lockout
 from accounts.models import (
     AddressChange,
     DataExport,
+    FormerPassword,
     Import,
     Invitation,
     LoginAttempt,
@@ -91,7 +92,7 @@ def forget(known: Known) -> list[models.Model]:
     about += _forget_changes_of_address(known)
     about += _forget_imports(known)
     about += _made_by(known.user, AddressChange, AuthenticatorApp, Passkey)
-    for kept in (DataExport, AuthenticatorApp, Passkey, RecoveryCodes, RecoveryLink, Demand):
+    for kept in (DataExport, FormerPassword, AuthenticatorApp, Passkey, RecoveryCodes, RecoveryLink, Demand):
         kept.objects.filter(user=known.user).delete()
     _forget_console([known.user, *about])
     _forget_jobs(known)
