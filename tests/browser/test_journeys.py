@@ -242,13 +242,13 @@ def test_one_browser_signs_the_other_out_at_its_next_click(arrive: Arrive) -> No
     )
     for browser in (laptop, phone):
         sign_in(browser, "ada")
-    laptop.page.click("main >> text=Your devices")
+    laptop.page.click(".account-nav >> text=Devices")
     assert "Firefox on Linux" in laptop.text()
     laptop.screenshot("journey-devices")
     laptop.page.click("main li:has-text('Firefox on Linux') >> button")
     assert "That device is signed out." in laptop.text()
     assert "Firefox on Linux" not in laptop.text()
-    phone.page.click("main >> text=Your devices")
+    phone.page.click(".account-nav >> text=Devices")
     assert "/accounts/login/?next=/accounts/security/sessions/" in phone.page.url
     laptop.go("/accounts/profile/")
     assert laptop.page.url.endswith("/accounts/profile/")
