@@ -40,11 +40,11 @@ def zone_names() -> tuple[str, ...]:
 
 
 def zone_choices() -> list[tuple[str, object]]:
-    """Return the zones for a select, by area; typing the first letters of an area finds it."""
+    """Return the zones for a select, by area; typing the first letters of a place finds it."""
     areas: dict[str, list[tuple[str, str]]] = {}
     for name in zone_names():
         area, _slash, place = name.partition("/")
-        areas.setdefault(area, []).append((name, f"{area} – {place.replace('_', ' ').replace('/', ', ')}"))
+        areas.setdefault(area, []).append((name, place.replace("_", " ").replace("/", ", ")))
     del areas["Etc"]
     return [("", _("As my browser says")), (UTC, "UTC"), *areas.items()]
 

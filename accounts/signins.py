@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 
 from django.db.models import Q
 from django.utils.functional import Promise
@@ -33,6 +32,7 @@ class SignIn:
     address: str
     device: str
     agent: str
+    is_known: bool
 
 
 def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[SignIn]]:
@@ -40,10 +40,19 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[Si
     about = reading.of_object(User._meta.label_lower, str(user.pk)).where
     page = reading.page_at(reading.Query(about & Q(action__in=list(_OUTCOMES))), asked)
     named = describing.browsers(page.records)
-    readable = cache(user_agents.readable)  # of one page; most of its lines are one browser's
     lines = []
     for record in page.records:
         outcome, tone = _OUTCOMES[record.action]
         agent = describing.visible(named.get(record.agent or 0, ""), user_agents.LONGEST_AGENT)
-        lines.append(SignIn(record.at, outcome, tone, record.address or "", readable(agent), agent))
+        lines.append(
+            SignIn(
+                record.at,
+                outcome,
+                tone,
+                record.address or "",
+                user_agents.readable(agent),
+                agent,
+                user_agents.is_known(agent),
+            )
+        )
     return page, lines

@@ -29,6 +29,11 @@ def readable(agent: str) -> str:
     return _("%(browser)s on %(system)s") % {"browser": browser or _("Unknown browser"), "system": system}
 
 
+def is_known(agent: str) -> bool:
+    """Whether `readable` has anything to say of it."""
+    return any(_parsed(agent[:LONGEST_AGENT]))
+
+
 @lru_cache(maxsize=2048)
 def _parsed(agent: str) -> tuple[str, str]:
     """The families of browser and system, "" for what nobody knows. Milliseconds of work, so it is kept."""

@@ -206,9 +206,9 @@ SENSITIVE = {
 
 
 @pytest.mark.parametrize("place", SENSITIVE)
-def test_second_factors_and_the_copy_of_ones_data_are_sensitive(browser: Client, place: str) -> None:
+def test_second_factors_and_the_copy_of_ones_data_are_sensitive(owners_browser: Client, place: str) -> None:
     let_pass(minutes=16)
-    for answer in (browser.get(place), browser.post(place)):
+    for answer in (owners_browser.get(place), owners_browser.post(place)):
         assert asked(answer) == f"?{urlencode({'next': SENSITIVE[place] or place})}"
-    assert confirm(browser).status_code in (302, 303)
-    assert not browser.get(place).get("Location", "").startswith(CONFIRM)
+    assert confirm(owners_browser).status_code in (302, 303)
+    assert not owners_browser.get(place).get("Location", "").startswith(CONFIRM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from playwright.sync_api import expect
 
 from accounts import exporting
 from accounts.models import User
@@ -79,6 +80,7 @@ def test_times_are_in_the_zone_that_was_chosen_whatever_the_browsers(arrive: Arr
     for name in ("ada", "bob"):
         visitor = arrive(timezone_id="America/Lima", locale="en-GB")
         sign_in(visitor, name)
+        expect(visitor.page.locator("time >> nth=0")).to_contain_text("GMT")  # the script has been there
         shown[name] = visitor.page.inner_text("time >> nth=0")
         assert (visitor.page.get_attribute("time >> nth=0", "title") or "").endswith(" UTC")
     assert shown["ada"].endswith("GMT+5:30")

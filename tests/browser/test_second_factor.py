@@ -31,7 +31,7 @@ def test_a_passkey_is_registered_and_passes_the_second_step(visitor: Visitor) ->
     UserFactory.create(username="ada")
     plug_in(visitor)
     sign_in(visitor, "ada")
-    visitor.page.click("main >> text=Your second factor")
+    visitor.page.click(".account-nav >> text=Second factor")
     visitor.page.click("main >> text=Add a passkey")
     visitor.fill(name="Blue key")
     visitor.page.click("main >> text=Add it")

@@ -82,8 +82,9 @@ def test_16_kilobytes_are_hashed_so_the_counter_counts(hashes: list[bytes]) -> N
 
 
 def test_whoever_is_signed_in_may_send_a_megabyte_and_no_byte_more(members_browser: Client) -> None:
-    assert send(members_browser, "/accounts/profile/", LIMIT + 1).status_code == 303
-    assert send(members_browser, "/accounts/profile/", MEGABYTE).status_code == 303
+    # The form is read and explains what it lacks.
+    assert send(members_browser, "/accounts/profile/", LIMIT + 1).status_code == 422
+    assert send(members_browser, "/accounts/profile/", MEGABYTE).status_code == 422
     assert send(members_browser, "/accounts/profile/", MEGABYTE + 1).status_code == 413
 
 

@@ -284,7 +284,7 @@ _TOKENS: dict[str, Callable[[House], Sequence[str]]] = {
     "accounts/verify/<str:token>/": lambda house: [links.verification_token(house.newcomer)],
     "accounts/delete/cancel/<str:token>/": lambda house: [links.cancel_erasure_token(house.leaver)],
     "accounts/password/reset/<str:uidb64>/<str:token>/": lambda house: (
-        links.set_password_url(house.member).rstrip("/").split("/")[-2:]
+        links.set_password_url(User.objects.get(pk=house.member.pk)).rstrip("/").split("/")[-2:]
     ),
     "accounts/email/confirm/<str:token>/": lambda house: [_token(links.confirm_address_url(_change(house, "waiting")))],
     "accounts/email/undo/<str:token>/": lambda house: [_token(links.undo_address_url(_change(house, "confirmed")))],
