@@ -21,7 +21,7 @@ from django.utils.translation import gettext
 from accounts import identity, invitations, role_changes, roles, rules
 from accounts.csv_files import Row
 from accounts.errors import AccountError, words_of
-from accounts.models import ReservedUsername, User
+from accounts.models import AddressChange, ErasedName, ReservedUsername, User
 
 OK, EXISTS, REFUSED = "ok", "exists", "refused"
 LONGEST_WHO = 100  # characters of a name or address in a verdict
@@ -130,6 +130,12 @@ class PeoplePlanner:
         reserved = ReservedUsername.objects.filter(reserved_until__gt=Now())
         kept = reserved.filter(Q(username_canonical__in=names) | Q(username_skeleton__in=looks, holder=None))
         self.kept = list(kept.values_list("username_canonical", "username_skeleton", "holder"))
+        digests = {name: identity.name_digests(name).split() for name in names}
+        erased = ErasedName.objects.filter(digest__in=[digest for several in digests.values() for digest in several])
+        gone = set(erased.values_list("digest", flat=True))
+        self.erased = {name for name, several in digests.items() if not gone.isdisjoint(several)}
+        undoable = AddressChange.objects.filter(old_email_canonical__in=addresses, undo_until__gt=Now())
+        self.kept_addresses = set(undoable.values_list("old_email_canonical", flat=True))
         if self.update:
             self.changes = rules.RoleChanges(self.acting_user, known)
             self.result.held = role_changes.roles_of([user.pk for user in known])
@@ -155,9 +161,10 @@ class PeoplePlanner:
         return verdict(row, OK, "created")
 
     def _refuse_twins(self, name: str, address: str, look: str) -> None:
-        if name in self.memory.names or any(kept == name and holder is None for kept, _look, holder in self.kept):
+        given_up = any(kept == name and holder is None for kept, _look, holder in self.kept)
+        if given_up or name in self.memory.names or name in self.erased:
             raise AccountError("username_taken", "username")
-        if address in self.memory.addresses:
+        if address in self.memory.addresses or address in self.kept_addresses:
             raise AccountError("email_taken", "email")
         if any(kept == name for kept, _look, _holder in self.kept):
             raise AccountError("username_retired", "username")

@@ -17,9 +17,9 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from accounts import importing, role_changes
+from accounts import importing, life_cycle, role_changes
 from accounts.errors import AccountError
-from accounts.models import Import, Invitation, ReservedUsername, User
+from accounts.models import AddressChange, Import, Invitation, ReservedUsername, User
 from auditlog.models import Record
 from tests.accounts.conftest import jobs, run_jobs
 from tests.accounts.test_roles import with_role
@@ -149,6 +149,11 @@ def test_each_row_has_a_verdict_of_its_own(import_file: Callable[..., Any], owne
     ReservedUsername.objects.create(
         username_canonical="old.name", username_skeleton="old.narne", holder=owner, reserved_until="2999-01-01T00:00Z"
     )
+    leaver = UserFactory.create(username="leaver")
+    life_cycle.erase(leaver, acting_user=None)
+    AddressChange.objects.create(
+        user=owner, old_email="former@example.com", state="confirmed", undo_until="2999-01-01T00:00Z"
+    )
     rows = {
         2: ("bill,bill@example.com,,", None),
         3: ("x,short@example.com,,", "username_too_short"),
@@ -169,15 +174,17 @@ def test_each_row_has_a_verdict_of_its_own(import_file: Callable[..., Any], owne
         18: (",,x,", "blank"),
         19: ("admin,admin@example.com,,", "username_reserved"),
         20: ("owner,bill@example.com,,", "username_taken"),
+        21: ("LEAVER,new@example.com,,", "username_taken"),
+        22: ("mover,Former@example.com,,", "email_taken"),
     }
     content = HEADER + "\n".join(row for row, _code in rows.values()) + "\n"
     expected = {line: code for line, (_row, code) in rows.items() if code}
     planned = import_file(content, "--dry-run")
-    assert usernames() == {"owner"}, "a dry run writes nothing"
+    assert usernames() - {f"erased:{leaver.pk.hex}"} == {"owner"}, "a dry run writes nothing"
     written = import_file(content)
     assert codes(planned) == codes(written) == expected
     assert planned["counts"] == written["counts"] == {"ok": 1, "exists": 2, "refused": len(expected)}
-    assert usernames() == {"owner", "bill"}
+    assert usernames() - {f"erased:{leaver.pk.hex}"} == {"owner", "bill"}
 
 
 def test_names_are_unique_over_batches_too(import_file: Callable[..., Any], monkeypatch: Any) -> None:
