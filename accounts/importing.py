@@ -297,8 +297,10 @@ def _insert(people: list[User]) -> set[UUID]:
     try:
         with transaction.atomic():
             User.objects.bulk_create(people, ignore_conflicts=True)
-    except IntegrityError:  # a name was given up this moment, and its reservation says so by an error
-        return set()
+    except IntegrityError:  # a name was given up this moment, and its reservation says so by an error, for all of them
+        for user in people:
+            with suppress(IntegrityError), transaction.atomic():
+                User.objects.bulk_create([user], ignore_conflicts=True)
     return set(User.objects.filter(pk__in=[user.pk for user in people]).values_list("pk", flat=True))
 
 

@@ -14,7 +14,7 @@ from django.core.exceptions import PermissionDenied
 
 from accounts import roles
 from accounts.errors import AccountError
-from accounts.models import Import, Invitation, User
+from accounts.models import Import, Invitation, User, UserState
 
 
 def _holds(permission: str) -> Callable[..., bool]:
@@ -117,9 +117,9 @@ RULES: dict[str, Callable[..., bool]] = {
 
 
 def may(acting_user: User | None, action: str, *about: Any) -> bool:
-    """Whether `acting_user` may do `action`, a key of `RULES`, to what it is about."""
+    """Whether `acting_user` may do `action`, a key of `RULES`, to what it is about; whose account ends may nothing."""
     rule = RULES[action]
-    return acting_user is None or rule(acting_user, *about)
+    return acting_user is None or (acting_user.state == UserState.ACTIVE and rule(acting_user, *about))
 
 
 def require(acting_user: User | None, action: str, *about: Any) -> None:

@@ -119,20 +119,28 @@ def register_sections() -> None:
 
 
 def users() -> Sequence[Figure]:
-    rows = sample(User._meta.db_table, ["is_active", "email_verified_at IS NOT NULL"])
+    rows = sample(User._meta.db_table, ["is_active", "email_verified_at IS NOT NULL", "deleted_at IS NULL"])
     deactivated = _counted(
-        "deactivated", _("deactivated"), User.objects.filter(is_active=False), rows, lambda active, _: not active
+        "deactivated",
+        _("deactivated"),
+        User.objects.filter(is_active=False, deleted_at=None),  # as their index has it
+        rows,
+        lambda active, _, kept: kept and not active,
     )
+    tombstones = User.objects.filter(deleted_at__isnull=False)
+    erased = _counted("erased", _("erased"), tombstones, rows, lambda _active, _confirmed, kept: not kept)
+    total = rows.rows - int(erased.value)  # type: ignore[arg-type]
     return [
-        Figure(name="total", label=_("total"), value=rows.rows, estimated=not rows.whole),
+        Figure(name="total", label=_("total"), value=total, estimated=not rows.whole),
         Figure(
             name="active",
             label=_("active"),
-            value=rows.rows - int(deactivated.value),  # type: ignore[arg-type]
+            value=total - int(deactivated.value),  # type: ignore[arg-type]
             estimated=not rows.whole,
         ),
         deactivated,
-        _of_sample("unconfirmed", _("not confirmed"), rows, lambda _, confirmed: not confirmed),
+        erased,
+        _of_sample("unconfirmed", _("not confirmed"), rows, lambda _, confirmed, kept: kept and not confirmed),
         Figure(name="staff", label=_("staff"), value=User.objects.filter(is_staff=True).count()),
         Figure(name="superusers", label=_("superusers"), value=User.objects.filter(is_superuser=True).count()),
     ]

@@ -97,13 +97,15 @@ class SoftDeleted(models.Model):
 class StaleRow(Exception):
     """Somebody else has changed the row since it was read, so nothing was saved.
 
-    `current` is the row as it is now; `changed` are the names of fields with what was to be saved and what is there.
+    `current` is the row as it is now, None when it is gone; `changed` are the names of fields with what was to be saved
+    and what is there.
     """
 
-    def __init__(self, current: Versioned, changed: dict[str, tuple[Any, Any]]) -> None:
+    def __init__(self, current: Versioned | None, changed: dict[str, tuple[Any, Any]]) -> None:
         self.current = current
         self.changed = changed
-        super().__init__(f"{current!r} was changed meanwhile: {', '.join(changed) or 'nothing that differs'}")
+        what = f"{current!r} was changed" if current is not None else "The row was deleted"
+        super().__init__(f"{what} meanwhile: {', '.join(changed) or 'nothing that differs'}")
 
 
 class Versioned(models.Model):
@@ -148,6 +150,8 @@ class Versioned(models.Model):
         updated = bool(super()._do_update(meant, using, pk_val, values, *rest))
         if not updated and (current := base_qs.filter(pk=pk_val).first()):
             raise StaleRow(current, self._differences(current, names))
+        if not updated and not self._state.adding:  # Django would insert it again
+            raise StaleRow(None, {})
         return updated
 
     def _differences(self, current: models.Model, names: Collection[str]) -> dict[str, tuple[Any, Any]]:

@@ -423,10 +423,29 @@ def test_two_imports_of_overlapping_files_at_once_make_everybody_once(tmp_path: 
     assert faults == []
     assert usernames() == {f"p{n}p" for n in range(1, 301)}
     assert sum(each["ok"] for each in counts.values()) == 300
-    assert sum(each["exists"] for each in counts.values()) == 101
+    assert sum(each.get("exists", 0) for each in counts.values()) == 101
     assert not any("refused" in each for each in counts.values())
     assert role_changes.roles_of(User.objects.values_list("pk", flat=True))
     assert User.objects.filter(groups__name="Member").count() == 300
+
+
+def test_a_name_that_is_given_up_between_plan_and_write_refuses_its_row_only(
+    import_file: Callable[..., Any], monkeypatch: Any
+) -> None:
+    insert = importing._insert
+    first: list[ReservedUsername] = []
+
+    def overtaken(people: list[User]) -> set[Any]:
+        if not first:
+            kept = {"username_canonical": "ada", "username_skeleton": "ada", "reserved_until": "2999-01-01T00:00Z"}
+            first.append(ReservedUsername.objects.create(**kept))
+        return insert(people)
+
+    monkeypatch.setattr(importing, "_insert", overtaken)
+    monkeypatch.setattr(importing, "MOST_RACES", 1)
+    said = import_file("username,email\nada,ada@example.com\nbob,bob@example.com\n")
+    assert codes(said) == {2: "row_raced"}
+    assert usernames() == {"bob"}
 
 
 def test_who_signs_up_between_plan_and_write_is_not_made_twice(

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.core.checks import run_checks
 from django.core.exceptions import PermissionDenied
+from django.utils import timezone
 
 from accounts import rules
 from accounts.models import Import, Invitation, User
@@ -202,11 +203,11 @@ def test_which_roles_one_may_hand_out(cast: Cast) -> None:
     assert allowed == GRANTED
 
 
+@pytest.mark.parametrize("end", [{"is_active": False}, {"erase_at": timezone.now()}], ids=["shut out", "to be erased"])
 @pytest.mark.parametrize("action", sorted(set(rules.RULES) - {"grant_roles"}))
-def test_who_was_shut_out_may_do_nothing_at_all(cast: Cast, action: str) -> None:
+def test_whose_account_ends_may_do_nothing_at_all(cast: Cast, action: str, end: dict[str, Any]) -> None:
     gone = cast.actors["superuser"]
-    gone.is_active = False
-    gone.save()
+    User.objects.filter(pk=gone.pk).update(**end)
     gone = User.objects.get(pk=gone.pk)
     if action in ABOUT_INVITATIONS:
         about: list[Any] = [InvitationFactory.create(invited_by=gone)]

@@ -34,7 +34,7 @@ from tests.live import PATIENCE, ROOT, wait_until
 
 pytestmark = pytest.mark.django_db
 KEYS = {
-    "users": {"total", "active", "deactivated", "unconfirmed", "staff", "superusers"},
+    "users": {"total", "active", "deactivated", "erased", "unconfirmed", "staff", "superusers"},
     "signups": {"per_day", "signups", "verified", "invited", "added"},
     "logins": {"succeeded", "failed"},
     "lockouts": {"standing", "begun"},
@@ -73,10 +73,12 @@ def test_users_are_counted_exactly_while_they_are_few() -> None:
     UserFactory.create(is_active=False)
     UserFactory.create(email_verified_at=None)
     UserFactory.create(is_staff=True, is_superuser=True)
+    UserFactory.create(is_active=False, email_verified_at=None, deleted_at=timezone.now())  # and nothing else any more
     assert values("users") == {
         "total": 4,
         "active": 3,
         "deactivated": 1,
+        "erased": 1,
         "unconfirmed": 1,
         "staff": 2,
         "superusers": 1,

@@ -140,6 +140,7 @@ def test_a_stale_save_says_what_has_changed_and_writes_nothing(note: Note, field
     with pytest.raises(StaleRow) as stale:
         mine.save(update_fields=fields)
     assert stale.value.changed == {"text": ("mine", "theirs")}
+    assert stale.value.current is not None
     assert (stale.value.current.version, read(note).text) == (2, "theirs")
     # Whoever has looked at it may mean it.
     mine.version = stale.value.current.version
@@ -154,6 +155,15 @@ def test_deleting_what_somebody_has_changed_is_stale_too(note: Note) -> None:
     with pytest.raises(StaleRow):
         mine.delete()
     assert read(note).deleted_at is None
+
+
+def test_what_is_gone_is_not_brought_back_by_a_stale_save(note: Note) -> None:
+    mine = read(note)
+    note.erase()
+    with pytest.raises(StaleRow) as stale:
+        mine.save()
+    assert stale.value.current is None
+    assert not Note.all_objects.exists()
 
 
 def test_silent_fields_can_always_be_saved(note: Note) -> None:

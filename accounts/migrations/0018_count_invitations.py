@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0016_create_views_of_users")]
+    dependencies = [("accounts", "0017_create_views_of_users")]
 
     operations = [
         migrations.CreateModel(
