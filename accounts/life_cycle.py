@@ -139,8 +139,10 @@ def cancel_erasure(user: User, *, acting_user: User | None, planned: datetime | 
 
 
 @auditlog.acting_as(reason="erased")
-def erase(user: User, *, acting_user: User | None) -> bool:
+def erase(user: User, *, acting_user: User | None, only_if_due: bool = False) -> bool:
     """Erase `user` for good, now; returns False when somebody else has done it or is about to.
+
+    With `only_if_due` also when the time has not come: who was listed as due may have been kept since.
 
     The row stays as a tombstone with the same id, without rights, a way in or anything personal; the name is reserved
     for ever as a keyed digest; what apps hold of the person goes by their `Eraser`; last the trail forgets the person,
@@ -150,7 +152,10 @@ def erase(user: User, *, acting_user: User | None) -> bool:
     with refusals(), transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_PATIENCE)
-        locked = User.objects.select_for_update(skip_locked=True).filter(pk=user.pk, deleted_at=None).first()
+        wanted = User.objects.filter(pk=user.pk, deleted_at=None)
+        if only_if_due:
+            wanted = wanted.filter(erase_at__lte=Now())
+        locked = wanted.select_for_update(skip_locked=True).first()
         if locked is None:
             return False
         _require_right(locked, acting_user, "erase_user")
@@ -213,12 +218,13 @@ def erase_due() -> int:
     """Erase everybody whose time has come, each in a transaction of its own; returns how many.
 
     Several at once share the work: who is locked is somebody else's. One who cannot be erased keeps no other waiting.
+    Each may take minutes, in which another is cancelled or planned anew: that counts.
     Raises what went wrong, the last, when all others are done.
     """
     erased, fault = 0, None
     for user in list(due()[:_MOST_AT_ONCE]):
         try:
-            erased += erase(user, acting_user=None)
+            erased += erase(user, acting_user=None, only_if_due=True)
         except Exception as error:
             log.exception("user.not_erased", id=str(user.pk))
             fault = error

@@ -140,6 +140,25 @@ def test_one_who_cannot_be_erased_keeps_no_other_waiting(
     assert fresh(owner).username == "owner"
 
 
+def test_who_is_kept_while_others_are_erased_stays(
+    owner: User, colleague: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = UserFactory.create()
+    for user in (owner, colleague, later):
+        life_cycle.schedule_erasure(user, after=life_cycle.AT_ONCE, acting_user=None)
+
+    def change_minds(user: User) -> list[models.Model]:
+        assert user == owner  # the longest overdue
+        life_cycle.cancel_erasure(colleague, acting_user=None)
+        life_cycle.schedule_erasure(later, after=TOMORROW, acting_user=None)
+        return []
+
+    monkeypatch.setitem(life_cycle._erasers, change_minds, None)
+    assert life_cycle.erase_due() == 1
+    states = [fresh(user).state for user in (owner, colleague, later)]
+    assert states == [UserState.ERASED, UserState.ACTIVE, UserState.SCHEDULED]
+
+
 # --- erased -----------------------------------------------------------------------------------------
 
 KEPT = {"id", "created_at", "updated_at", "version", "deleted_at", "password", "is_active"}
