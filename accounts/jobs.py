@@ -123,6 +123,17 @@ def is_waiting(job: Task[..., Any]) -> bool:
     return ready.filter(task_path=job.module_path).exists()
 
 
+def is_on_its_way(mail: str, user: User, at_most: timedelta) -> bool:
+    """Whether a `mail` to `user` was asked for, not longer ago than this, and has not gone out."""
+    asked = DBTaskResult.objects.filter(
+        task_path=send_mail_to_user.module_path,
+        args_kwargs={"args": [mail, str(user.pk)], "kwargs": {}},
+        enqueued_at__gt=Now() - at_most,
+    )
+    # Whatever else it is: between two tries it is FAILED for a moment.
+    return asked.exclude(status=TaskResultStatus.SUCCESSFUL).exists()
+
+
 def _mail_within_limits(mail: str, email_canonical: str, send: Callable[[], bool], **about: str) -> bool:
     """Whether `send` has sent a mail, which it is asked to unless the address has had too many lately."""
     reserved = _reserve_mail(mail, email_canonical)

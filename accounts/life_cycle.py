@@ -30,8 +30,11 @@ log = structlog.get_logger("accounts.life_cycle")
 
 AT_ONCE = timedelta()
 _MOST_AT_ONCE = 100  # people that one job erases; the next one goes on
+_FOR_THE_MAIL = timedelta(hours=1)  # an erasure waits for the mail that tells of it, should the mail server be away
 # An erasure reads the whole trail, which may take longer than a page may.
 _PATIENCE = "SET LOCAL statement_timeout = '1h'; SET LOCAL lock_timeout = '10min'"
+
+_PLANNED = "erasure_scheduled"  # the mail
 
 # A function that takes what an app holds of a person out of the database, inside the transaction that erases them, and
 # returns the objects that are about the person: what the audit trail says of those goes too. It may run again after a
@@ -110,7 +113,7 @@ def _plan(user: User, after: timedelta) -> datetime:
     _change(user, erase_at=Now() + after)
     planned = User.objects.get(pk=user.pk).erase_at
     assert planned is not None, "it was planned a moment ago, and the row is locked"  # noqa: S101
-    jobs.send_mail_to_user.enqueue("erasure_scheduled", str(user.pk))
+    jobs.send_mail_to_user.enqueue(_PLANNED, str(user.pk))
     if not after:
         jobs.erase_due_accounts.enqueue()
     return planned
@@ -218,11 +221,14 @@ def erase_due() -> int:
     """Erase everybody whose time has come, each in a transaction of its own; returns how many.
 
     Several at once share the work: who is locked is somebody else's. One who cannot be erased keeps no other waiting.
-    Each may take minutes, in which another is cancelled or planned anew: that counts.
+    Each may take minutes, in which another is cancelled or planned anew: that counts. Whose mail about it has not gone
+    out is left to the next job: mails have a lane of their own, and none is sent to who is erased.
     Raises what went wrong, the last, when all others are done.
     """
     erased, fault = 0, None
     for user in list(due()[:_MOST_AT_ONCE]):
+        if jobs.is_on_its_way(_PLANNED, user, _FOR_THE_MAIL):
+            continue
         try:
             erased += erase(user, acting_user=None, only_if_due=True)
         except Exception as error:

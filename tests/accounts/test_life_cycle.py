@@ -41,6 +41,10 @@ def refusal(act: Callable[[], object]) -> str:
     return refused.value.code
 
 
+def mails_are_sent() -> None:
+    DBTaskResult.objects.update(status="SUCCESSFUL")
+
+
 def reasons(user: User) -> list[str | None]:
     records = Record.objects.filter(resource="accounts.user", object_id=user.pk, action="update")
     return list(records.order_by("id").values_list("reason", flat=True))
@@ -117,6 +121,27 @@ def test_without_a_grace_a_job_erases_at_once(owner: User, settings: Any) -> Non
     assert fresh(owner).state == UserState.ERASED
 
 
+def test_nobody_is_erased_before_the_mail_about_it_has_gone_out(owner: User, settings: Any) -> None:
+    settings.ACCOUNT_DELETION_GRACE_DAYS = 0
+    life_cycle.delete_own_account(owner)
+    mail = DBTaskResult.objects.filter(args_kwargs__args__0="erasure_scheduled")
+    for status in ("READY", "RUNNING", "FAILED"):
+        mail.update(status=status)
+        assert life_cycle.erase_due() == 0
+    mail.update(status="SUCCESSFUL")
+    assert life_cycle.erase_due() == 1
+    assert fresh(owner).state == UserState.ERASED
+
+
+def test_but_no_mail_server_puts_it_off_for_long(owner: User, colleague: User) -> None:
+    for user in (owner, colleague):
+        life_cycle.schedule_erasure(user, after=life_cycle.AT_ONCE, acting_user=None)
+    owners_mail = DBTaskResult.objects.filter(args_kwargs__args__1=str(owner.pk))
+    owners_mail.update(status="FAILED", enqueued_at=timezone.now() - timedelta(hours=2))
+    assert life_cycle.erase_due() == 1
+    assert (fresh(owner).state, fresh(colleague).state) == (UserState.ERASED, UserState.SCHEDULED)
+
+
 def test_what_is_due_is_found_by_an_index() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
@@ -134,6 +159,7 @@ def test_one_who_cannot_be_erased_keeps_no_other_waiting(
     monkeypatch.setitem(life_cycle._erasers, break_for_owner, None)
     for user in (owner, colleague):
         life_cycle.schedule_erasure(user, after=life_cycle.AT_ONCE, acting_user=None)
+    mails_are_sent()
     with pytest.raises(RuntimeError):
         life_cycle.erase_due()
     assert (fresh(owner).state, fresh(colleague).state) == (UserState.SCHEDULED, UserState.ERASED)
@@ -146,6 +172,7 @@ def test_who_is_kept_while_others_are_erased_stays(
     later = UserFactory.create()
     for user in (owner, colleague, later):
         life_cycle.schedule_erasure(user, after=life_cycle.AT_ONCE, acting_user=None)
+    mails_are_sent()
 
     def change_minds(user: User) -> list[models.Model]:
         assert user == owner  # the longest overdue
@@ -366,6 +393,7 @@ def test_several_workers_erase_each_person_once() -> None:
     people = UserFactory.create_batch(3)
     for person in people:
         life_cycle.schedule_erasure(person, after=life_cycle.AT_ONCE, acting_user=None)
+    mails_are_sent()
     erased: list[int] = []
 
     def work() -> None:
@@ -382,6 +410,7 @@ def test_several_workers_erase_each_person_once() -> None:
 def test_an_erasure_that_is_cut_off_has_erased_nothing_and_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     person = UserFactory.create(username="cut.off")
     life_cycle.schedule_erasure(person, after=life_cycle.AT_ONCE, acting_user=None)
+    mails_are_sent()
 
     def die(*args: Any, **kwargs: Any) -> int:
         raise SystemExit  # as when the process ends: nothing after it runs
