@@ -226,7 +226,9 @@ class User(AbstractBaseUser, PermissionsMixin):
         if update_fields is not None:
             kwargs["update_fields"] = _with_derived(set(update_fields))
         writes_password = update_fields is None or "password" in update_fields
-        if settings.PASSWORD_HISTORY and writes_password and not self._state.adding:
+        # Of who is erased nothing is kept.
+        keeps_former = settings.PASSWORD_HISTORY and self.deleted_at is None and not self._state.adding
+        if keeps_former and writes_password:
             with transaction.atomic():
                 FormerPassword.objects.keep(self)
                 super().save(*args, **kwargs)

@@ -208,6 +208,15 @@ def test_a_tombstone_keeps_its_id_and_nothing_personal(owner: User, administrato
             assert getattr(erased, field.attname) == field.get_default(), field.name
 
 
+def test_no_former_password_is_kept(owner: User, settings: Any) -> None:
+    settings.PASSWORD_HISTORY = 2
+    owner.set_password("Another-Horse-8-Battery")
+    owner.save()
+    assert owner.former_passwords.exists()
+    life_cycle.erase(owner, acting_user=None)
+    assert not owner.former_passwords.exists()
+
+
 def test_erasing_is_for_good(owner: User, administrator: User) -> None:
     assert life_cycle.erase(owner, acting_user=administrator)
     before = User.objects.values().get(pk=owner.pk)
