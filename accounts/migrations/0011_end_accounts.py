@@ -86,7 +86,13 @@ CREATE TRIGGER accounts_keep_a_superuser AFTER UPDATE ON accounts_user
         OLD.is_superuser AND OLD.is_active AND OLD.erase_at IS NULL AND OLD.deleted_at IS NULL
         AND NOT (NEW.is_superuser AND NEW.is_active AND NEW.erase_at IS NULL AND NEW.deleted_at IS NULL)
     ) EXECUTE FUNCTION accounts_keep_a_superuser();
+CREATE TRIGGER accounts_keep_a_superuser_in_deletes AFTER DELETE ON accounts_user
+    FOR EACH ROW WHEN (OLD.is_superuser AND OLD.is_active AND OLD.erase_at IS NULL AND OLD.deleted_at IS NULL)
+    EXECUTE FUNCTION accounts_keep_a_superuser();
 """
+DROP_LAST_SUPERUSER = "DROP TRIGGER accounts_keep_a_superuser_in_deletes ON accounts_user;" + _former.drop(
+    "accounts_keep_a_superuser"
+)
 
 STAY_ERASED = """
 CREATE FUNCTION accounts_stay_erased() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -158,6 +164,6 @@ class Migration(migrations.Migration):
         migrations.RunSQL(TOUCH, _again(_former.TOUCH)),
         migrations.RunSQL(KEEP, _again(_former.KEEP)),
         migrations.RunSQL(REFUSE, _again(_former.REFUSE)),
-        migrations.RunSQL(LAST_SUPERUSER, _former.drop("accounts_keep_a_superuser")),
+        migrations.RunSQL(LAST_SUPERUSER, DROP_LAST_SUPERUSER),
         migrations.RunSQL(STAY_ERASED, _former.drop("accounts_stay_erased")),
     ]

@@ -370,6 +370,16 @@ def test_and_by_no_other_writer(administrator: User, change: dict[str, Any]) -> 
         User.objects.filter(is_superuser=True).update(**change)
 
 
+def test_nor_is_the_last_one_deleted(administrator: User) -> None:
+    other = UserFactory.create(is_superuser=True, is_active=False)
+    for delete in (administrator.delete, User.objects.all().delete):
+        with pytest.raises(IntegrityError, match="last active superuser"), transaction.atomic():
+            delete()
+    User.objects.filter(pk=other.pk).update(is_active=True)
+    administrator.delete()
+    assert list(User.objects.all()) == [other]
+
+
 def in_a_thread(act: Callable[[], object]) -> str:
     """Run it in a thread of its own, so with a connection of its own; returns the code of its refusal, or nothing."""
     try:
