@@ -48,20 +48,28 @@ class Known:
     user: User
     usernames: frozenset[str]
     emails: frozenset[str]
+    asked_for: frozenset[str]  # addresses that they wanted and never confirmed: perhaps somebody else's
 
     @classmethod
     def of(cls, user: User) -> Known:
         names, emails = {user.username}, {user.email}
-        emails.update(*user.address_changes.values_list("old_email", "new_email"))
+        asked_for: set[str] = set()
+        for change in user.address_changes.all():
+            emails.add(change.old_email)
+            (asked_for if change.confirmed_at is None else emails).add(change.new_email)
         for record in _history(user):
             for values in (record.before, record.after):
                 names.add(values.get("username"))
                 emails.add(values.get("email"))
-        return cls(user, frozenset(filter(None, names)), frozenset(filter(None, emails)))
+        return cls(user, frozenset(filter(None, names)), frozenset(filter(None, emails)), frozenset(asked_for))
 
     @property
     def canonical_emails(self) -> set[str]:
         return {identity.canonical_email(email) for email in self.emails}
+
+    @property
+    def canonical_asked_for(self) -> set[str]:
+        return {identity.canonical_email(email) for email in self.asked_for}
 
     @property
     def accounts(self) -> set[str]:
@@ -97,7 +105,8 @@ def forget(known: Known) -> list[models.Model]:
     _forget_console([known.user, *about])
     _forget_jobs(known)
     LoginAttempt.objects.filter(account__in=known.accounts).delete()
-    RequestedMail.objects.filter(email_canonical__in=known.canonical_emails).delete()
+    # Mails to an address that was only asked for are noted because of them, too.
+    RequestedMail.objects.filter(email_canonical__in=known.canonical_emails | known.canonical_asked_for).delete()
     return about
 
 
@@ -167,7 +176,7 @@ def _forget_jobs(known: Known) -> None:
         if identity.canonical_email(email) in known.canonical_emails:
             DBTaskResult.objects.filter(pk=pk).update(args_kwargs={"args": [*mail, ""], "kwargs": {}}, traceback="")
     words = Q()
-    for email in {*known.emails, *known.canonical_emails}:
+    for email in {*known.emails, *known.canonical_emails, *known.asked_for, *known.canonical_asked_for}:
         words |= Q(traceback__icontains=email)
     DBTaskResult.objects.filter(words).update(traceback="")
 

@@ -16,9 +16,18 @@ from django.test import Client
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from accounts import identity, jobs, life_cycle, services
+from accounts import addresses, identity, invitations, jobs, life_cycle, services
 from accounts.errors import AccountError
-from accounts.models import ErasedName, LoginAttempt, ReservedUsername, User, UserState
+from accounts.models import (
+    AddressChange,
+    ErasedName,
+    Invitation,
+    LoginAttempt,
+    RequestedMail,
+    ReservedUsername,
+    User,
+    UserState,
+)
 from auditlog import erasing
 from auditlog.models import Record
 from config.worker import Worker
@@ -232,6 +241,37 @@ def test_erasing_is_for_good(owner: User, administrator: User) -> None:
         with pytest.raises(IntegrityError, match="stays erased"), transaction.atomic():
             User.objects.filter(pk=owner.pk).update(**change)
     assert User.objects.values().get(pk=owner.pk) == before
+
+
+def test_an_address_that_was_only_asked_for_stays_its_owners(
+    owner: User, colleague: User, administrator: User
+) -> None:
+    (invited,) = invitations.invite_addresses(["victim@corp.example"], invitations.Terms(), acting_user=administrator)
+    run_jobs()
+    for email in ("victim@corp.example", "colleague@example.com"):
+        addresses.request_change(owner, email)
+        run_jobs()
+    jobs.send_mail_to_address.enqueue("password_reset", colleague.email)
+    asked = list(AddressChange.objects.values_list("pk", flat=True))
+    life_cycle.erase(owner, acting_user=None)
+    invitation = Invitation.objects.get(pk=invited.pk)
+    assert (invitation.email, invitation.state) == ("victim@corp.example", Invitation.State.OPEN)
+    (record,) = Record.objects.filter(resource="accounts.invitation", action="create")
+    assert record.object_label == "victim@corp.example"
+    assert waiting_jobs() == [("send_mail_to_address", ["password_reset", "colleague@example.com"])]
+    # What they asked for is gone all the same.
+    assert not AddressChange.objects.exists() and not RequestedMail.objects.exists()
+    about = Record.objects.filter(resource="accounts.addresschange", object_id__in=asked)
+    assert about.exists() and set(about.values_list("object_label", flat=True)) == {None}
+
+
+def test_an_address_that_was_confirmed_is_their_own_though_undone(owner: User, administrator: User) -> None:
+    former = AddressChange.objects.create(
+        user=owner, old_email=owner.email, new_email="former@example.com", state="undone", confirmed_at=timezone.now()
+    )
+    invitations.invite_addresses([former.new_email], invitations.Terms(), acting_user=administrator)
+    life_cycle.erase(owner, acting_user=None)
+    assert Invitation.objects.get().email == ""
 
 
 def test_what_others_point_to_stays(owner: User) -> None:
