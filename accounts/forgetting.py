@@ -169,12 +169,20 @@ def _forget_console(things: list[models.Model]) -> None:
 
 
 def _forget_jobs(known: Known) -> None:
-    """Addresses in what jobs were asked with, and in what they failed with. A waiting mail then goes to nobody."""
+    """Addresses and devices in what jobs were asked with, and in what they failed with.
+
+    A waiting mail then goes to nobody.
+    """
     asked = DBTaskResult.objects.filter(task_path="accounts.jobs.send_mail_to_address")
     for pk, arguments in asked.values_list("pk", "args_kwargs").iterator():
         *mail, email = arguments["args"]
         if identity.canonical_email(email) in known.canonical_emails:
             DBTaskResult.objects.filter(pk=pk).update(args_kwargs={"args": [*mail, ""], "kwargs": {}}, traceback="")
+    sign_ins = DBTaskResult.objects.filter(task_path="accounts.jobs.send_new_device")
+    for job in sign_ins.filter(args_kwargs__args__0=str(known.user.pk)):
+        user_id, _device, _address, at = job.args_kwargs["args"]
+        blank = {"args": [user_id, "", "", at], "kwargs": {}}
+        DBTaskResult.objects.filter(pk=job.pk).update(args_kwargs=blank, traceback="")
     words = Q()
     for email in {*known.emails, *known.canonical_emails, *known.asked_for, *known.canonical_asked_for}:
         words |= Q(traceback__icontains=email)

@@ -496,3 +496,17 @@ def test_jobs_name_nobody_who_is_erased(owner: User) -> None:
     ]
     assert set(DBTaskResult.objects.values_list("traceback", flat=True)) == {""}
     assert run_jobs() == []
+
+
+def test_jobs_do_not_tell_where_they_signed_in(owner: User, colleague: User) -> None:
+    at = timezone.now().isoformat()
+    for user in (owner, colleague):
+        jobs.send_new_device.enqueue(str(user.pk), "Firefox on Linux", "203.0.113.77", at)
+    DBTaskResult.objects.update(traceback="in a frame: 203.0.113.77")
+    life_cycle.erase(owner, acting_user=None)
+    assert [arguments for _name, arguments in waiting_jobs()] == [
+        [str(owner.pk), "", "", at],
+        [str(colleague.pk), "Firefox on Linux", "203.0.113.77", at],
+    ]
+    assert [job.traceback for job in DBTaskResult.objects.order_by("enqueued_at")] == ["", "in a frame: 203.0.113.77"]
+    assert [message.to for message in run_jobs()] == [["colleague@example.com"]]

@@ -106,6 +106,7 @@ def live_a_life(keeper: User) -> User:
     confirm.get(links.verify_email_url(her := User.objects.get(pk=her.pk)).removeprefix(project_settings.BASE_URL))
     assert confirm.post("/accounts/verify/").status_code == 303
     assert sign_in(at_home, NEW_EMAIL) == 302
+    assert sign_in(Client(REMOTE_ADDR=HOME), NEW_EMAIL) == 302  # of which a mail tells, for it is a new browser
     assert sign_in(Client(REMOTE_ADDR=HOME), NEW_EMAIL, WRONG) == 422
     Client(REMOTE_ADDR=HOME).post("/accounts/password/reset/", {"email": NEW_EMAIL.upper()})
     moving = {"email": "zenobia@third.example", "password": PASSWORD}
