@@ -71,6 +71,16 @@ def rows(file: BinaryIO, *, after: int = 0) -> Iterator[Row]:
             yield Row(number, line, whole, len(cells), len(columns))
 
 
+def cells(file: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Yield each cell of a file that was surveyed, after its column, which is "" in rows that do not fit the header."""
+    file.seek(0)
+    lines = _Lines(file)
+    columns = [_name(cell) for cell in next(_records(lines))[1]]
+    for _line, record in _records(lines):
+        fits = len(record) == len(columns)
+        yield from zip(columns if fits else [""] * len(record), record, strict=True)
+
+
 class _Lines:
     """The lines of a file as text, and how many were read; memory holds one of them."""
 

@@ -72,6 +72,7 @@ MESSAGES = {
     "file_too_many_rows": _("The file has more than %(most)d rows. Please split it, or use the command import_people."),
     "import_not_waiting": _("This import was begun already."),
     "import_rights_lost": _("Whoever began this import may not do so any more."),
+    "import_person_erased": _("A person in this file was erased. If the others are still wanted, import them anew."),
     "code_wrong": _("This code is not right, or was used already. Please enter the next one."),
     "code_missing": _("Please enter a code."),
     "passkey_wrong": _("That did not work with the passkey. Please try again."),

@@ -6,8 +6,10 @@ other apps hold they take out themselves (`life_cycle.on_erasure`).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +20,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django_tasks_db.models import DBTaskResult
 
-from accounts import identity, links, lockout
+from accounts import csv_files, identity, links, lockout
+from accounts.import_verdicts import LONGEST_WHO
 from accounts.models import (
     AddressChange,
     DataExport,
@@ -63,7 +66,11 @@ class Known:
                 emails.add(values.get("email"))
         return cls(user, frozenset(filter(None, names)), frozenset(filter(None, emails)), frozenset(asked_for))
 
-    @property
+    @cached_property
+    def canonical_usernames(self) -> set[str]:
+        return {identity.canonical_username(name) for name in self.usernames}
+
+    @cached_property
     def canonical_emails(self) -> set[str]:
         return {identity.canonical_email(email) for email in self.emails}
 
@@ -147,17 +154,47 @@ def _forget_imports(known: Known) -> list[Import]:
     """The name of who began them; rows about the person; files that hold the person and are not written yet."""
     begun = list(Import.objects.filter(started_by=known.user).defer("content"))
     Import.objects.filter(pk__in=[each.pk for each in begun]).update(started_by_name=NOBODY, file_name="")
-    words = {word.casefold() for word in (*known.emails, *known.usernames)}
-    for kept in Import.objects.iterator(chunk_size=10):
-        if any(word in bytes(kept.content).decode("utf-8", "replace").casefold() for word in words):
-            kept.delete()
-            continue
-        others = [
-            verdict for verdict in kept.verdicts if not words & {str(value).casefold() for value in verdict.values()}
-        ]
-        if len(others) < len(kept.verdicts):
-            Import.objects.filter(pk=kept.pk).update(verdicts=others)
+    for each in Import.objects.iterator(chunk_size=10):
+        if _holds(each, known) or _others_in(each, known) != each.verdicts:
+            _forget_in_import(each, known)
     return begun
+
+
+def _forget_in_import(found: Import, known: Known) -> None:
+    """Stop one whose file is needed yet, and take out what it says of the person; a batch may have added to that."""
+    locked = Import.objects.select_for_update(no_key=True).filter(pk=found.pk).first()
+    if locked is None:  # nobody keeps them for ever
+        return
+    changes: dict[str, Any] = {"verdicts": _others_in(locked, known)}
+    if locked.ended_at is None:
+        ended = {"state": Import.State.FAILED, "code": "import_person_erased", "ended_at": Now()}
+        changes |= {**ended, "content": b""}
+    Import.objects.filter(pk=found.pk).update(**changes)
+
+
+def _holds(found: Import, known: Known) -> bool:
+    """Whether the file has the name or address of the person in a cell for such; in rows that do not fit, in any."""
+    if not found.content:
+        return False
+    for column, cell in csv_files.cells(io.BytesIO(found.content)):
+        if column in ("username", "") and identity.canonical_username(cell.strip()) in known.canonical_usernames:
+            return True
+        if column in ("email", "") and identity.canonical_email(cell) in known.canonical_emails:
+            return True
+    return False
+
+
+def _others_in(found: Import, known: Known) -> list[dict[str, Any]]:
+    return [verdict for verdict in found.verdicts if not _is_called(verdict["who"], known)]
+
+
+def _is_called(who: str, known: Known) -> bool:
+    """Whether a verdict's cut name or address is one of theirs."""
+    name, email = identity.canonical_username(who), identity.canonical_email(who)
+    if name in known.canonical_usernames or email in known.canonical_emails:
+        return True
+    emails = (each.casefold() for each in (*known.emails, *known.canonical_emails))
+    return len(who) == LONGEST_WHO and any(each.startswith(who.casefold()) for each in emails)
 
 
 def _forget_console(things: list[models.Model]) -> None:

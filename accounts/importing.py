@@ -196,7 +196,7 @@ def write(
 ) -> Iterator[list[Verdict]]:
     """Write the rows that are not written yet; yields the verdicts of each batch when it is committed.
 
-    Raises AccountError (``import_rights_lost``) when `acting_user` was demoted meanwhile.
+    Raises AccountError: ``import_rights_lost`` when `acting_user` was demoted meanwhile, ``import_person_erased``.
     """
     options = _options(found)
     Import.objects.filter(pk=found.pk, state=State.QUEUED).update(state=State.RUNNING)
@@ -229,6 +229,8 @@ def _write_batch(
 ) -> list[Verdict]:
     with transaction.atomic():
         found = Import.objects.select_for_update(no_key=True).defer("content").get(pk=import_id)
+        if found.state == State.FAILED:
+            raise AccountError(found.code)  # by somebody else, who has taken the file away (see `forgetting`)
         if found.position >= rows[-1].number:
             return []  # committed before, by an attempt that could not tell or by another process
         rows = [row for row in rows if row.number > found.position]

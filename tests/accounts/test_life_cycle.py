@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from django.contrib.auth.models import Group
@@ -16,11 +17,12 @@ from django.test import Client
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from accounts import addresses, identity, invitations, jobs, life_cycle, services
+from accounts import addresses, csv_files, identity, importing, invitations, jobs, life_cycle, services
 from accounts.errors import AccountError
 from accounts.models import (
     AddressChange,
     ErasedName,
+    Import,
     Invitation,
     LoginAttempt,
     RequestedMail,
@@ -243,9 +245,7 @@ def test_erasing_is_for_good(owner: User, administrator: User) -> None:
     assert User.objects.values().get(pk=owner.pk) == before
 
 
-def test_an_address_that_was_only_asked_for_stays_its_owners(
-    owner: User, colleague: User, administrator: User
-) -> None:
+def test_an_address_that_was_only_asked_for_stays_its_owners(owner: User, colleague: User, administrator: User) -> None:
     (invited,) = invitations.invite_addresses(["victim@corp.example"], invitations.Terms(), acting_user=administrator)
     run_jobs()
     for email in ("victim@corp.example", "colleague@example.com"):
@@ -298,6 +298,91 @@ def test_an_app_joins_with_what_it_holds(owner: User, monkeypatch: pytest.Monkey
     life_cycle.erase(owner, acting_user=None)
     labels = Record.objects.filter(resource="auth.group", object_id=group.pk).values_list("object_label", flat=True)
     assert set(labels) == {None}
+
+
+# --- imports ----------------------------------------------------------------------------------------
+
+FRIENDS = [f"friend{number},friend{number}@example.org," for number in (1, 2)]
+
+
+def upload(by: User, *rows: str) -> Import:
+    content = "\n".join(["username,email,full_name", *rows]).encode()
+    options = importing.Options(kind=Import.Kind.USERS)
+    return importing.check_upload(content, "people.csv", options, most=10, acting_user=by)
+
+
+def told_of(upload: Import) -> list[str]:
+    return [verdict["who"] for verdict in upload.verdicts]
+
+
+@pytest.mark.parametrize(
+    "row", ["ｏｗｎｅｒ,other@example.org,", "other,Owner@EXAMPLE.com,", "1,2,3, OWNER@example.com"]
+)
+def test_a_file_with_the_person_is_not_written_and_says_why(owner: User, administrator: User, row: str) -> None:
+    begun = upload(administrator, FRIENDS[0], row, FRIENDS[1])
+    importing.start(begun.pk, acting_user=administrator)
+    life_cycle.erase(owner, acting_user=None)
+    begun.refresh_from_db()
+    assert (begun.state, begun.code, bytes(begun.content)) == ("failed", "import_person_erased", b"")
+    run_jobs()
+    assert not User.objects.filter(username="friend1").exists()
+    browser = Client()
+    browser.force_login(administrator)
+    page = browser.get(f"/admin/accounts/import/{begun.pk}/change/")
+    assert "A person in this file was erased." in page.content.decode()
+
+
+def test_a_file_of_others_is_left_alone(administrator: User) -> None:
+    person = UserFactory.create(username="com", email="q@example.org")
+    begun = upload(administrator, "zoe,zoe@nowhere.com,com", "com.com,zq@example.org,q@example.org")
+    life_cycle.erase(person, acting_user=None)
+    assert Import.objects.values().get(pk=begun.pk)["state"] == "checked"
+    importing.start(begun.pk, acting_user=administrator)
+    run_jobs()
+    assert User.objects.filter(username__in=["zoe", "com.com"]).count() == 2
+
+
+def test_an_import_that_is_being_written_stops(
+    owner: User, administrator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(importing.BATCH, Import.Kind.USERS, 1)
+    begun = upload(administrator, FRIENDS[0], "other,owner@example.com,", FRIENDS[1])
+    content = io.BytesIO(begun.content)
+    importing.start(begun.pk, acting_user=administrator)
+    writing = importing.write(begun, content, acting_user=administrator, keep_verdicts=True)
+    next(writing)
+    life_cycle.erase(owner, acting_user=None)
+    assert refusal(partial(list, writing)) == "import_person_erased"
+    assert set(User.objects.filter(email__contains="example.org").values_list("username", flat=True)) == {"friend1"}
+    begun.refresh_from_db()
+    assert (begun.state, begun.code, told_of(begun)) == ("failed", "import_person_erased", ["friend1"])
+
+
+def test_what_was_said_of_the_person_goes_and_what_a_batch_adds_meanwhile_stays(
+    owner: User, administrator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = upload(administrator, "owner,owner@example.com,")
+    look, written = csv_files.cells, [*begun.verdicts, begun.verdicts[0] | {"who": "friend1"}]
+
+    def look_while_a_batch_is_written(file: BinaryIO) -> Iterator[tuple[str, str]]:
+        Import.objects.filter(pk=begun.pk).update(verdicts=written)
+        return look(file)
+
+    monkeypatch.setattr(csv_files, "cells", look_while_a_batch_is_written)
+    life_cycle.erase(owner, acting_user=None)
+    begun.refresh_from_db()
+    assert told_of(begun) == ["friend1"]
+
+
+def test_nor_does_a_verdict_keep_the_beginning_of_a_long_address(administrator: User) -> None:
+    person = UserFactory.create(email=f"{'Long' * 16}@{'domain' * 8}.example.org")
+    rows = f"email\n{person.email}\nfriend@example.org\n".encode()
+    options = importing.Options(kind=Import.Kind.INVITATIONS)
+    begun = importing.check_upload(rows, "people.csv", options, most=10, acting_user=administrator)
+    Import.objects.filter(pk=begun.pk).update(state="done", content=b"", ended_at=timezone.now())
+    life_cycle.erase(person, acting_user=None)
+    begun.refresh_from_db()
+    assert (begun.state, told_of(begun)) == ("done", ["friend@example.org"])
 
 
 # --- the name ---------------------------------------------------------------------------------------
