@@ -134,8 +134,8 @@ def send_address_confirmation(change: AddressChange) -> bool:
 
 
 def send_address_changed(change: AddressChange) -> None:
-    """Tell the old address, with the link that restores it. Raises as `send` does."""
-    about = {"url": links.undo_address_url(change), "days": settings.EMAIL_UNDO_DAYS}
+    """Tell the old address, with the link that restores it; also if the account is to be erased. Raises as `send`."""
+    about = {"url": links.undo_address_url(change), "days": settings.EMAIL_UNDO_DAYS, "until": change.undo_until}
     with preferences.of_user(change.user):
         _send("address_changed", change.old_email, {"user": change.user, **about})
     log.info("mail.sent", mail="address_changed", user=str(change.user_id))

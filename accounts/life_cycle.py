@@ -21,7 +21,7 @@ from django.utils import timezone
 import auditlog
 from accounts import forgetting, identity, jobs, rules
 from accounts.errors import AccountError
-from accounts.models import ErasedName, ReservedUsername, User
+from accounts.models import AddressChange, ErasedName, ReservedUsername, User
 from accounts.refusals import refusals
 from auditlog import erasing
 from config import schedule
@@ -52,6 +52,19 @@ def on_erasure(eraser: Eraser) -> Eraser:
 def grace() -> timedelta:
     """How long owners have to think better of it."""
     return timedelta(days=settings.ACCOUNT_DELETION_GRACE_DAYS)
+
+
+def own_grace(user: User) -> timedelta:
+    """How long `user` has after deleting the own account: at least until no change of its address can be undone.
+
+    Whoever stole it has changed the address, and would otherwise erase what the owner can still take back.
+    """
+    left = [change.undo_until - timezone.now() for change in _undoable_changes(user) if change.undo_until]
+    return max([grace(), *left])
+
+
+def _undoable_changes(user: User) -> models.QuerySet[AddressChange]:
+    return user.address_changes.filter(state=AddressChange.State.CONFIRMED, undo_until__gt=Now())
 
 
 # Deactivated and back
@@ -102,11 +115,14 @@ def schedule_erasure(user: User, *, after: timedelta, acting_user: User | None) 
 def delete_own_account(user: User) -> datetime:
     """Do as `schedule_erasure` at the owner's own wish, who has proved who it is; returns the time of the erasure.
 
+    Addresses that the account had until lately are told, too, with the link that restores them (see `own_grace`).
     Raises AccountError: ``last_superuser``, ``account_erased``.
     """
     with refusals(), transaction.atomic():
         _locked(user)
-        return _plan(user, grace())
+        for change in _undoable_changes(user):
+            jobs.send_address_changed.enqueue(str(change.pk))
+        return _plan(user, own_grace(user))
 
 
 def _plan(user: User, after: timedelta) -> datetime:

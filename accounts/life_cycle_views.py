@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from http import HTTPStatus
 from typing import cast
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required, login_required
@@ -47,11 +48,9 @@ def delete_account(request: HttpRequest) -> HttpResponse:
             text = _("Your account will be erased on %(date)s. We have sent you a mail with a link to keep it.")
             messages.success(request, text % {"date": date_format(planned, "j F Y, H:i e")})
             return SeeOther(reverse("login"))
-    context = {
-        "form": form,
-        "days": settings.ACCOUNT_DELETION_GRACE_DAYS,
-        "erased_on": timezone.now() + life_cycle.grace(),
-    }
+    grace = life_cycle.own_grace(user)
+    days = math.ceil(grace / timedelta(days=1))
+    context = {"form": form, "days": days, "erased_on": timezone.now() + grace}
     return render(request, "accounts/delete_account.html", context, status=status)
 
 

@@ -34,7 +34,7 @@ from auditlog import erasing
 from auditlog.models import Record
 from config.worker import Worker
 from tests.accounts.conftest import jobs as waiting_jobs
-from tests.accounts.conftest import run_jobs, sign_in
+from tests.accounts.conftest import link_in, run_jobs, sign_in
 from tests.factories import PASSWORD, UserFactory
 from tests.live import at_once
 
@@ -130,6 +130,38 @@ def test_without_a_grace_a_job_erases_at_once(owner: User, settings: Any) -> Non
     assert [name for name, _arguments in waiting_jobs()] == ["send_mail_to_user", "erase_due_accounts"]
     assert [message.subject for message in run_jobs()] == ["Your account will be erased"]
     assert fresh(owner).state == UserState.ERASED
+
+
+def moved(user: User, from_email: str, *, undo_for: timedelta) -> AddressChange:
+    now = timezone.now()
+    made = AddressChange(user=user, old_email=from_email, new_email=user.email, state=AddressChange.State.CONFIRMED)
+    made.confirmed_at, made.undo_until = now, now + undo_for
+    made.save()
+    return made
+
+
+def test_nobody_deletes_what_its_owner_can_still_take_back(owner: User, owners_browser: Client, settings: Any) -> None:
+    settings.ACCOUNT_DELETION_GRACE_DAYS = 0
+    change = moved(owner, "victim@example.com", undo_for=timedelta(days=6, hours=1))
+    assert "In 7 days, on" in owners_browser.get("/accounts/delete/").content.decode()
+    planned = life_cycle.delete_own_account(owner)
+    assert change.undo_until is not None and planned >= change.undo_until
+    told = {message.to[0]: message for message in run_jobs()}
+    assert set(told) == {"owner@example.com", "victim@example.com"}
+    message = told["victim@example.com"]
+    assert message.subject == "Your account will be erased"
+    for text in (message.body, message.alternatives[0].content):
+        assert f"will be erased on {planned.day} {planned:%B %Y, %H:%M} UTC" in text
+        assert f"until {change.undo_until.day} {change.undo_until:%B %Y, %H:%M} UTC" in text
+    assert addresses.undoable(link_in(message).rstrip("/").rpartition("/")[2]) == change
+    assert fresh(owner).state == UserState.SCHEDULED
+
+
+def test_a_change_that_is_over_puts_nothing_off_and_tells_nobody(owner: User) -> None:
+    moved(owner, "former@example.com", undo_for=-TOMORROW)
+    assert life_cycle.own_grace(owner) == timedelta(days=14)
+    life_cycle.delete_own_account(owner)
+    assert [message.to for message in run_jobs()] == [["owner@example.com"]]
 
 
 def test_nobody_is_erased_before_the_mail_about_it_has_gone_out(owner: User, settings: Any) -> None:
