@@ -314,11 +314,16 @@ def reset_password(user: User, token: str, password: str) -> None:
 def change_password(user: User, password: str, *, session_key: str = "") -> None:
     """Replace the signed-in user's own password. Ends all sessions but the one with `session_key`.
 
-    Raises ValidationError (`choose_password`). The caller has checked the old password, and renews the hash in that
-    session.
+    Raises ValidationError (`choose_password`) and AccountError (``account_changed``). The caller has checked the old
+    password by the hash that `user` carries, and renews the hash in that session.
     """
+    checked = user.password
     choose_password(user, password)
     with transaction.atomic():
+        # Look again under the lock: a reset, an undone address or an erasure meanwhile must not be overwritten.
+        current = User.objects.select_for_update().get(pk=user.pk)
+        if current.password != checked or not current.may_sign_in:
+            raise AccountError("account_changed")
         user.save(update_fields=["password"])
         sessions.end_all(user, but=session_key)
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))

@@ -38,7 +38,8 @@ def add_app(app: AuthenticatorApp, secret: str, code: str, *, acting_user: User)
     """Let codes of `app`, of which `code` is one that it shows now, be a second factor of its user.
 
     Returns the recovery codes in clear when they were made with it, as with a person's first factor. Once added, the
-    same `app` again changes nothing. Raises AccountError (``code_wrong``, ``second_factor_too_many``).
+    same `app` again changes nothing. Raises AccountError (``code_wrong``, ``second_factor_too_many``,
+    ``account_changed``).
     """
     steps = totp.matching_steps(secret, code)
     if not steps:
@@ -58,6 +59,7 @@ def _add(factor: Factor, acting_user: User) -> list[str]:
     factor.user = acting_user
     with transaction.atomic():
         _hold(acting_user)
+        _require_unchanged(acting_user)
         existing = factors.of(acting_user)
         if factor.pk in {each.pk for each in existing}:
             return []  # the same form again
@@ -74,6 +76,16 @@ def _add(factor: Factor, acting_user: User) -> list[str]:
 def _hold(user: User) -> None:
     """Let nobody else change `user`'s factors until the commit: two first ones must not both make recovery codes."""
     hold_until_commit(f"second factor {user.pk}")
+
+
+def _require_unchanged(user: User) -> None:
+    """Lock the row of `user`, as whom a request acts, and look again: no factor for who was erased or shut out since.
+
+    Nor when the password went: an undone change of address must not leave a factor of whoever made it.
+    """
+    current = User.objects.select_for_update().get(pk=user.pk)
+    if current.password != user.password or not current.may_sign_in:
+        raise AccountError("account_changed")
 
 
 def _place_of(app: AuthenticatorApp) -> str:

@@ -146,6 +146,24 @@ def test_the_same_form_twice_at_once_adds_one_app(settings: Any) -> None:
     assert mails() == ["second_factor_added"]
 
 
+@pytest.mark.parametrize("change", [{"is_active": False}, {"password": "!of-somebody-else"}])
+def test_who_is_shut_out_or_has_another_password_meanwhile_gets_none(
+    owner: User, owners_browser: Client, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    app = begin(owners_browser)
+    steps = totp.matching_steps
+
+    def slowly(secret: str, code: str) -> list[int]:
+        User.objects.filter(pk=owner.pk).update(**change)
+        return steps(secret, code)
+
+    monkeypatch.setattr(totp, "matching_steps", slowly)
+    response = confirm(owners_browser, app.now())
+    assert (response.status_code, codes(response.context["form"], "__all__")) == (409, ["account_changed"])
+    assert factors.of(owner) == []
+    assert not mails()
+
+
 def test_nobody_has_more_than_twenty(owner: User, owners_browser: Client) -> None:
     for number in range(events.MOST_FACTORS):
         give_phone(owner, f"Phone {number}")
