@@ -181,6 +181,14 @@ def _is_undone(token: str, user: User) -> bool:
     return links.read_undo_address_token(token) in undone.values_list("pk", flat=True)
 
 
+def end_changes(user: User) -> None:
+    """Let nothing that was asked for or changed so far be confirmed or undone: staff have set another address.
+
+    A link that only waited for the address to fit again would restore one of long ago.
+    """
+    _give_up(user.address_changes.filter(state__in=[State.WAITING, State.CONFIRMED]))
+
+
 # Keeping
 
 

@@ -431,15 +431,46 @@ def test_an_undo_link_ends(browser: Client, owner: User, what: str) -> None:
     if what == "days":
         owner.address_changes.update(undo_until=timezone.now())
     elif what == "staff":
-        current = User.objects.get(pk=owner.pk)
-        current.email = "set-by-staff@example.com"
-        services.save_user(current, changed=["email"], acting_user=current)
+        move(owner, "set-by-staff@example.com")
     else:
         User.objects.update(deleted_at=timezone.now())
     before = email_of(owner)
     assert Client().get(path, follow=True).status_code == 404
     assert undo(path).status_code == 404
     assert email_of(owner) == before
+
+
+def move(user: User, email: str) -> None:
+    """Staff set another address."""
+    current = User.objects.get(pk=user.pk)
+    current.email = email
+    services.save_user(current, changed=["email"], acting_user=current)
+
+
+def test_what_staff_have_ended_no_later_change_brings_back(browser: Client, owner: User) -> None:
+    path = confirmed(browser)
+    move(owner, "set-by-staff@example.com")
+    User.objects.update(email_verified_at=timezone.now())
+    sign_in(browser, "owner")
+    later = confirmed(browser, "later@example.com")
+    assert undo(path).status_code == 404
+    assert email_of(owner) == "later@example.com"
+    assert undo(later).status_code == 303
+    assert email_of(owner) == "set-by-staff@example.com"
+
+
+def test_a_wish_ends_when_staff_set_another_address(browser: Client, owner: User) -> None:
+    ask(browser)
+    move(owner, "set-by-staff@example.com")
+    assert states(owner) == ["dropped"]
+    assert NEW not in [message.to[0] for message in run_jobs()]
+
+
+def test_sessions_end_for_good_when_staff_set_another_address(browser: Client, owner: User) -> None:
+    move(owner, "set-by-staff@example.com")
+    User.objects.update(email_verified_at=timezone.now())
+    assert browser.get(EMAIL)["Location"] == f"{LOGIN}?next={EMAIL}"
+    assert Record.objects.filter(action="session_ended", object_id=str(owner.pk)).exists()
 
 
 # --- the old address while it may return ------------------------------------------------------------
