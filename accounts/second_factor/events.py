@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models import F, Func, Value
@@ -181,6 +182,16 @@ def drop_all(user: User) -> None:
     """Take every second factor of `user` away, in the caller's transaction."""
     for held in (AuthenticatorApp.objects, Passkey.objects, RecoveryCodes.objects):
         held.filter(user=user).delete()
+
+
+def drop_since(moment: datetime, user: User) -> None:
+    """Take away what of `user`'s second factors was added or made since `moment`, in the caller's transaction."""
+    held = (AuthenticatorApp.objects, Passkey.objects)
+    if sum(factor.filter(user=user, created_at__gte=moment).delete()[0] for factor in held):
+        auditlog.record("second_factor_removed", user)
+    RecoveryLink.objects.filter(user=user, made_at__gte=moment).delete()
+    codes = RecoveryCodes.objects.filter(user=user)
+    (codes.filter(made_at__gte=moment) if factors.is_on(user) else codes).delete()
 
 
 # Using up
