@@ -51,6 +51,7 @@ class SessionStore(SessionBase):
         super().__init__(session_key)
         self.row: Session | None = None
         self._is_cycling = False
+        self.was_ended_here = False  # by this request, on purpose
         self.seen_with: dict[str, str | None] = {}  # address and agent, when a browser is there
 
     def load(self) -> dict[str, Any]:
@@ -133,6 +134,7 @@ class SessionStore(SessionBase):
         await sync_to_async(self.cycle_key)()
 
     def delete(self, session_key: str | None = None) -> None:
+        self.was_ended_here = self.was_ended_here or session_key is None
         if key := session_key or self.session_key:
             Session.objects.filter(key_digest=digest_of(key)).delete()
 
@@ -170,9 +172,14 @@ class SessionMiddleware(middleware.SessionMiddleware):
         if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             _look_after(store(request))
         try:
-            return super().process_response(request, response)
+            response = super().process_response(request, response)
         except SessionInterrupted:
             return _signed_out(request)
+        if store(request).is_empty() and not store(request).was_ended_here:
+            # Django drops a cookie with nothing behind it. The browser may have that of another request by now, which
+            # gave the session another key, and would lose it.
+            response.cookies.pop(settings.SESSION_COOKIE_NAME, None)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         return _signed_out(request) if isinstance(exception, UpdateError) else None
@@ -201,5 +208,5 @@ def _look_after(session: SessionStore) -> None:
 def _signed_out(request: HttpRequest) -> HttpResponse:
     path = request.get_full_path()
     query = f"?{urlencode({'next': path})}" if request.method == "GET" and is_own_path(path) else ""
-    # The cookie stays: if it is not that of another request by now, the login finds nothing behind it and drops it.
+    # The cookie stays: it may be that of another request by now.
     return HttpResponseRedirect(resolve_url(settings.LOGIN_URL) + query, status=HTTPStatus.SEE_OTHER)

@@ -314,6 +314,19 @@ def test_the_next_request_after_a_change_of_roles_gets_another_key(owner: User, 
     assert Session.objects.get().first_seen_at == first_seen
 
 
+def test_a_request_under_way_with_the_key_of_before_takes_the_new_one_from_nobody(owner: User) -> None:
+    browser, late = Client(), Client()
+    browser.force_login(owner)
+    late.cookies[COOKIE] = browser.cookies[COOKIE].value
+    owner.groups.add(Group.objects.get(name="Auditor"))
+    assert is_signed_in(browser)
+    for page in (PROFILE, LOGIN):
+        assert COOKIE not in late.get(page).cookies
+    answer = late.post("/accounts/logout/")
+    assert answer.cookies[COOKIE]["max-age"] == 0
+    assert is_signed_in(browser)
+
+
 def test_a_login_in_a_session_of_the_same_person_changes_the_key_too(owner: User, owners_browser: Client) -> None:
     request = HttpRequest()
     request.session = SessionStore(owners_browser.session.session_key)
