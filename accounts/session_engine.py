@@ -1,7 +1,8 @@
 """Sessions that know whose they are: the engine (`SESSION_ENGINE`) and its middleware.
 
-A row belongs to one user from the login on and is found by a digest of its key, so that a copy of the table opens
-nothing. An ended session never comes back: what was ended is never inserted again, only updated where it still is.
+A row belongs to one user from the login on and is found by a digest of its key; what it holds is encrypted, for the
+tokens of mailed links wait there. So a copy of the table opens nothing. An ended session never comes back: what was
+ended is never inserted again, only updated where it still is.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from django.utils import timezone
 from django.utils.crypto import get_random_string
 
 from accounts.models import Session
+from accounts.second_factor import encryption
 from accounts.user_agents import storable
 from config.client_address import client_address
 from config.middleware import is_own_path
 
 SEEN_EVERY = timedelta(minutes=1)  # how exact "last seen" is
+_ABOUT = "session"  # not its key, which changes
 _UNIQUE_KEY = "accounts_session_key"
 log = structlog.get_logger("accounts.sessions")
 
@@ -53,6 +56,13 @@ class SessionStore(SessionBase):
         self._is_cycling = False
         self.was_ended_here = False  # by this request, on purpose
         self.seen_with: dict[str, str | None] = {}  # address and agent, when a browser is there
+
+    def encode(self, session_dict: dict[str, Any]) -> str:
+        return encryption.encrypt(super().encode(session_dict), about=_ABOUT)
+
+    def decode(self, session_data: str) -> dict[str, Any]:
+        encoded = encryption.decrypt(session_data, about=_ABOUT)
+        return {} if encoded is None else super().decode(encoded)
 
     def load(self) -> dict[str, Any]:
         self.row = Session.objects.alive().filter(key_digest=digest_of(self.session_key or "")).first()
