@@ -376,6 +376,7 @@ def test_a_wrong_code_is_a_failed_login_of_the_account_and_says_why(owner: User,
     show_code(browser, phone.code())
     seen = Record.objects.filter(id__gt=latest).order_by("id")
     assert [(each.action, each.object_label, each.reason, each.actor_kind) for each in seen] == [
+        ("second_factor_asked", "owner", None, "anonymous"),
         ("login_failed", "owner", "wrong second factor", "anonymous"),
         ("login", "owner", None, "user"),
     ]
