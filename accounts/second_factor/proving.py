@@ -32,7 +32,8 @@ def is_proved(request: HttpRequest, user: User, proof: Proof) -> bool:
         lockout.refuse(request, user.username_canonical, seconds)
         return False
     if _is_right(request, user, proof):
-        lockout.forgive(request, user)
+        # The rest is forgiven by the login, if this is one: who is in already could guess the password without end.
+        lockout.release(request)
         return True
     with auditlog.acting_as(reason=WRONG):
         user_login_failed.send(sender=__name__, credentials={"username": user.username}, request=request)
