@@ -97,11 +97,12 @@ def _place_of(app: AuthenticatorApp) -> str:
 
 
 @auditlog.acting_as(reason="second factor renamed")
-def rename(factor: Factor, name: str, *, acting_user: User) -> None:
-    """Call one of the own factors by another name. Raises ValidationError."""
+def rename(factor: Factor, name: str, *, acting_user: User) -> bool:
+    """Call one of the own factors by another name; False when it was removed meanwhile. Raises ValidationError."""
     factor.name = name
     _check_name(factor)
-    factor.save(update_fields=["name"])
+    kinds = (AuthenticatorApp.objects, Passkey.objects)
+    return any(kind.filter(pk=factor.pk, user=acting_user).update(name=name) for kind in kinds)
 
 
 def _check_name(factor: Factor) -> None:

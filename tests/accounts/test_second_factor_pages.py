@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pyotp
 import pytest
@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from accounts.second_factor import encryption, events, factors, totp
-from accounts.second_factor.models import AuthenticatorApp, RecoveryCodes
+from accounts.second_factor.models import AuthenticatorApp, Factor, RecoveryCodes
 from tests.accounts.conftest import codes, jobs, let_pass, run_jobs, sign_in, text_of
 from tests.accounts.phones import OVERVIEW, Phone, give_phone, show_code
 from tests.accounts.test_events import Trail
@@ -192,6 +192,23 @@ def test_a_device_can_be_called_otherwise(owner: User, owners_browser: Client, p
     assert owners_browser.post(path, {"name": " Old phone "})["Location"] == OVERVIEW
     assert "Old phone" in text_of(owners_browser.get(OVERVIEW))
     assert not jobs()
+
+
+def test_one_that_another_tab_removes_meanwhile_cannot_be_called_otherwise(
+    owner: User, owners_browser: Client, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = factors.find
+
+    def removed_after(user: User, factor_id: UUID) -> Factor | None:
+        found = find(user, factor_id)
+        phone.app.delete()
+        return found
+
+    monkeypatch.setattr(factors, "find", removed_after)
+    trail = Trail()
+    assert owners_browser.post(f"{OVERVIEW}{phone.app.pk}/", {"name": "Old phone"}).status_code == 404
+    assert [action for action, *_about in trail.seen] == ["delete"]
+    assert factors.of(owner) == []
 
 
 def test_removing_needs_a_code(owner: User, owners_browser: Client, phone: Phone) -> None:
