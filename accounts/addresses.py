@@ -20,6 +20,7 @@ from accounts import identity, jobs, links, sessions
 from accounts.errors import AccountError
 from accounts.models import AddressChange, User
 from accounts.refusals import refusals
+from accounts.second_factor import events
 
 MOST_REQUESTS = 5  # of one account within the time below; each writes to an address that may be a stranger's
 REQUESTS_FOR = timedelta(days=1)
@@ -139,7 +140,8 @@ def undoable(token: str) -> AddressChange | None:
 def undo_change(token: str) -> None:
     """Restore the old address as it was, end all sessions and the password, and mail a link to choose a new one.
 
-    Ends what was asked for or changed since, with its links. Once: a second click changes nothing. Raises AccountError
+    Ends what was asked for or changed since, with its links, and what else a thief may have left: second factors that
+    were added since, and an erasure that is planned. Once: a second click changes nothing. Raises AccountError
     (``link_invalid``).
     """
     with refusals(), transaction.atomic():
@@ -162,8 +164,10 @@ def _locked_owner(token: str) -> User | None:
 def _undo(change: AddressChange, user: User) -> None:
     user.email = change.old_email
     user.email_verified_at = change.old_verified_at
+    user.erase_at = None  # nobody who is to be erased changes an address, so it was planned since
     _end_sessions(user)
-    user.save(update_fields=["email", "email_verified_at", "password"])
+    user.save(update_fields=["email", "email_verified_at", "erase_at", "password"])
+    events.drop_since(change.requested_at, user)
     later = Q(state=State.WAITING) | Q(state=State.CONFIRMED, confirmed_at__gt=change.confirmed_at)
     _give_up(user.address_changes.filter(later))
     user.address_changes.filter(pk=change.pk).update(state=State.UNDONE, undo_until=None)
@@ -179,6 +183,14 @@ def _end_sessions(user: User) -> None:
 def _is_undone(token: str, user: User) -> bool:
     undone = user.address_changes.filter(state=State.UNDONE, old_email_canonical=user.email_canonical)
     return links.read_undo_address_token(token) in undone.values_list("pk", flat=True)
+
+
+def end_changes(user: User) -> None:
+    """Let nothing that was asked for or changed so far be confirmed or undone: staff have set another address.
+
+    A link that only waited for the address to fit again would restore one of long ago.
+    """
+    _give_up(user.address_changes.filter(state__in=[State.WAITING, State.CONFIRMED]))
 
 
 # Keeping

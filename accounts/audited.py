@@ -112,6 +112,7 @@ def _register_second_factors() -> None:
     auditlog.register(Demand)
     describing.name_actions(
         {
+            "second_factor_asked": _("gave the right password and was asked for the second factor"),
             "second_factor_added": _("added a second factor"),
             "second_factor_removed": _("removed a second factor"),
             "second_factor_codes_replaced": _("made new recovery codes"),

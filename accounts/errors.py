@@ -19,6 +19,10 @@ MESSAGES = {
         "Your profile was changed in the meantime, perhaps in another tab. Nothing of this was saved. Please compare: "
         "saving again puts what stands here in place of it."
     ),
+    "account_changed": _(
+        "Your account was changed in the meantime, perhaps by a link that was mailed to you. Nothing of this was "
+        "saved. Please sign in again."
+    ),
     "address_same": _("This is your address already."),
     "address_changes_limit": _("You have asked for too many changes of your address today. Please try again tomorrow."),
     "data_export_waiting": _("Your data is being put together already."),

@@ -124,7 +124,8 @@ def recovery_url(user: User, nonce: UUID) -> str:
 def is_recovery_token(token: str, user: User | None = None, nonce: UUID | None = None) -> bool:
     """Whether we signed `token` and it has not expired; with a user and a nonce, also whether it is made of these now.
 
-    So it dies with another nonce, and with the password: also with its hash, when an older kind is replaced.
+    So it dies with another nonce, with another address, and with the password: also with its hash, when an older kind
+    is replaced.
     """
     try:
         claim = signing.loads(token, salt=_RECOVERY_SALT, max_age=3600 * RECOVERY_HOURS)
@@ -134,7 +135,7 @@ def is_recovery_token(token: str, user: User | None = None, nonce: UUID | None =
 
 
 def _recovery_claim(user: User, nonce: UUID) -> list[str]:
-    return [str(user.pk), nonce.hex, user.get_session_auth_hash()[:32]]
+    return [str(user.pk), nonce.hex, user.get_session_auth_hash()[:32], user.email_canonical]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,19 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import breaches, identity, invitations, jobs, life_cycle, links, lockout, roles, rules, sessions
+from accounts import (
+    addresses,
+    breaches,
+    identity,
+    invitations,
+    jobs,
+    life_cycle,
+    links,
+    lockout,
+    roles,
+    rules,
+    sessions,
+)
 from accounts.errors import AccountError
 from accounts.models import AddressChange, ErasedName, LoginAttempt, ReservedUsername, User
 from accounts.refusals import refusals
@@ -184,8 +196,8 @@ def delete_unconfirmed(users: QuerySet[User]) -> None:
 def save_user(user: User, *, changed: Collection[str], acting_user: User) -> None:
     """An administrator edits an account: the columns in `changed`, and no other, are written.
 
-    The old name of a renamed one stays reserved for a while; a new address must be confirmed before the next
-    login. Raises AccountError as `add_user` does.
+    The old name of a renamed one stays reserved for a while; a new address ends all sessions and must be confirmed
+    before the next login. Raises AccountError as `add_user` does.
     """
     columns = {field.name for field in User._meta.concrete_fields} & set(changed)
     if not columns:
@@ -210,6 +222,9 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
         if "is_active" in columns:
             (life_cycle.restore if wanted_active else life_cycle.deactivate)(user, acting_user=acting_user)
         if moved:
+            # Else those of the old address, asleep until the new one is confirmed, would go on then.
+            sessions.end_all(user)
+            addresses.end_changes(user)
             jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
 
 
@@ -314,11 +329,16 @@ def reset_password(user: User, token: str, password: str) -> None:
 def change_password(user: User, password: str, *, session_key: str = "") -> None:
     """Replace the signed-in user's own password. Ends all sessions but the one with `session_key`.
 
-    Raises ValidationError (`choose_password`). The caller has checked the old password, and renews the hash in that
-    session.
+    Raises ValidationError (`choose_password`) and AccountError (``account_changed``). The caller has checked the old
+    password by the hash that `user` carries, and renews the hash in that session.
     """
+    checked = user.password
     choose_password(user, password)
     with transaction.atomic():
+        # Look again under the lock: a reset, an undone address or an erasure meanwhile must not be overwritten.
+        current = User.objects.select_for_update().get(pk=user.pk)
+        if current.password != checked or not current.may_sign_in:
+            raise AccountError("account_changed")
         user.save(update_fields=["password"])
         sessions.end_all(user, but=session_key)
         jobs.send_mail_to_user.enqueue("password_changed", str(user.pk))

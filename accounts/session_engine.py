@@ -1,7 +1,8 @@
 """Sessions that know whose they are: the engine (`SESSION_ENGINE`) and its middleware.
 
-A row belongs to one user from the login on and is found by a digest of its key, so that a copy of the table opens
-nothing. An ended session never comes back: what was ended is never inserted again, only updated where it still is.
+A row belongs to one user from the login on and is found by a digest of its key; what it holds is encrypted, for the
+tokens of mailed links wait there. So a copy of the table opens nothing. An ended session never comes back: what was
+ended is never inserted again, only updated where it still is.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from django.utils import timezone
 from django.utils.crypto import get_random_string
 
 from accounts.models import Session
+from accounts.second_factor import encryption
 from accounts.user_agents import storable
 from config.client_address import client_address
 from config.middleware import is_own_path
 
 SEEN_EVERY = timedelta(minutes=1)  # how exact "last seen" is
+_ABOUT = "session"  # not its key, which changes
 _UNIQUE_KEY = "accounts_session_key"
 log = structlog.get_logger("accounts.sessions")
 
@@ -51,7 +54,15 @@ class SessionStore(SessionBase):
         super().__init__(session_key)
         self.row: Session | None = None
         self._is_cycling = False
+        self.was_ended_here = False  # by this request, on purpose
         self.seen_with: dict[str, str | None] = {}  # address and agent, when a browser is there
+
+    def encode(self, session_dict: dict[str, Any]) -> str:
+        return encryption.encrypt(super().encode(session_dict), about=_ABOUT)
+
+    def decode(self, session_data: str) -> dict[str, Any]:
+        encoded = encryption.decrypt(session_data, about=_ABOUT)
+        return {} if encoded is None else super().decode(encoded)
 
     def load(self) -> dict[str, Any]:
         self.row = Session.objects.alive().filter(key_digest=digest_of(self.session_key or "")).first()
@@ -133,6 +144,7 @@ class SessionStore(SessionBase):
         await sync_to_async(self.cycle_key)()
 
     def delete(self, session_key: str | None = None) -> None:
+        self.was_ended_here = self.was_ended_here or session_key is None
         if key := session_key or self.session_key:
             Session.objects.filter(key_digest=digest_of(key)).delete()
 
@@ -170,9 +182,14 @@ class SessionMiddleware(middleware.SessionMiddleware):
         if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             _look_after(store(request))
         try:
-            return super().process_response(request, response)
+            response = super().process_response(request, response)
         except SessionInterrupted:
             return _signed_out(request)
+        if store(request).is_empty() and not store(request).was_ended_here:
+            # Django drops a cookie with nothing behind it. The browser may have that of another request by now, which
+            # gave the session another key, and would lose it.
+            response.cookies.pop(settings.SESSION_COOKIE_NAME, None)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         return _signed_out(request) if isinstance(exception, UpdateError) else None
@@ -201,5 +218,5 @@ def _look_after(session: SessionStore) -> None:
 def _signed_out(request: HttpRequest) -> HttpResponse:
     path = request.get_full_path()
     query = f"?{urlencode({'next': path})}" if request.method == "GET" and is_own_path(path) else ""
-    # The cookie stays: if it is not that of another request by now, the login finds nothing behind it and drops it.
+    # The cookie stays: it may be that of another request by now.
     return HttpResponseRedirect(resolve_url(settings.LOGIN_URL) + query, status=HTTPStatus.SEE_OTHER)

@@ -12,14 +12,18 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import user_agents
 from accounts.models import User
+from accounts.second_factor import proving
 from auditlog import describing, reading
+from auditlog.models import Record
 
 # action -> (words, the style sheet's class of its mark)
 _OUTCOMES: dict[str, tuple[str | Promise, str]] = {
     "login": (_("Signed in"), "open"),
+    "second_factor_asked": (_("Right password, asked for the second factor"), "expired"),
     "login_failed": (_("Wrong password"), "expired"),
     "locked_out": (_("Locked for a while"), "failed"),
 }
+_WRONG_SECOND_FACTOR = (_("Wrong second factor"), "expired")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[Si
     named = describing.browsers(page.records)
     lines = []
     for record in page.records:
-        outcome, tone = _OUTCOMES[record.action]
+        outcome, tone = _outcome(record)
         agent = describing.visible(named.get(record.agent or 0, ""), user_agents.LONGEST_AGENT)
         lines.append(
             SignIn(
@@ -56,3 +60,9 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[Si
             )
         )
     return page, lines
+
+
+def _outcome(record: Record) -> tuple[str | Promise, str]:
+    if record.action == "login_failed" and record.reason == proving.WRONG:
+        return _WRONG_SECOND_FACTOR
+    return _OUTCOMES[record.action]

@@ -246,6 +246,10 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
         except ValidationError as refusal:
             form.refuse(refusal)
             return self.form_invalid(form)
+        except AccountError as refusal:
+            status = explained(form, refusal)
+            response: HttpResponse = self.render_to_response(self.get_context_data(form=form), status=status)
+            return response
         update_session_auth_hash(self.request, form.user)  # this session goes on, all others end
         messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
         return SeeOther(str(self.success_url))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models import F, Func, Value
@@ -38,7 +39,8 @@ def add_app(app: AuthenticatorApp, secret: str, code: str, *, acting_user: User)
     """Let codes of `app`, of which `code` is one that it shows now, be a second factor of its user.
 
     Returns the recovery codes in clear when they were made with it, as with a person's first factor. Once added, the
-    same `app` again changes nothing. Raises AccountError (``code_wrong``, ``second_factor_too_many``).
+    same `app` again changes nothing. Raises AccountError (``code_wrong``, ``second_factor_too_many``,
+    ``account_changed``).
     """
     steps = totp.matching_steps(secret, code)
     if not steps:
@@ -58,6 +60,7 @@ def _add(factor: Factor, acting_user: User) -> list[str]:
     factor.user = acting_user
     with transaction.atomic():
         _hold(acting_user)
+        _require_unchanged(acting_user)
         existing = factors.of(acting_user)
         if factor.pk in {each.pk for each in existing}:
             return []  # the same form again
@@ -76,6 +79,16 @@ def _hold(user: User) -> None:
     hold_until_commit(f"second factor {user.pk}")
 
 
+def _require_unchanged(user: User) -> None:
+    """Lock the row of `user`, as whom a request acts, and look again: no factor for who was erased or shut out since.
+
+    Nor when the password went: an undone change of address must not leave a factor of whoever made it.
+    """
+    current = User.objects.select_for_update().get(pk=user.pk)
+    if current.password != user.password or not current.may_sign_in:
+        raise AccountError("account_changed")
+
+
 def _place_of(app: AuthenticatorApp) -> str:
     return f"authenticator app {app.pk}"
 
@@ -84,11 +97,12 @@ def _place_of(app: AuthenticatorApp) -> str:
 
 
 @auditlog.acting_as(reason="second factor renamed")
-def rename(factor: Factor, name: str, *, acting_user: User) -> None:
-    """Call one of the own factors by another name. Raises ValidationError."""
+def rename(factor: Factor, name: str, *, acting_user: User) -> bool:
+    """Call one of the own factors by another name; False when it was removed meanwhile. Raises ValidationError."""
     factor.name = name
     _check_name(factor)
-    factor.save(update_fields=["name"])
+    kinds = (AuthenticatorApp.objects, Passkey.objects)
+    return any(kind.filter(pk=factor.pk, user=acting_user).update(name=name) for kind in kinds)
 
 
 def _check_name(factor: Factor) -> None:
@@ -169,6 +183,16 @@ def drop_all(user: User) -> None:
     """Take every second factor of `user` away, in the caller's transaction."""
     for held in (AuthenticatorApp.objects, Passkey.objects, RecoveryCodes.objects):
         held.filter(user=user).delete()
+
+
+def drop_since(moment: datetime, user: User) -> None:
+    """Take away what of `user`'s second factors was added or made since `moment`, in the caller's transaction."""
+    held = (AuthenticatorApp.objects, Passkey.objects)
+    if sum(factor.filter(user=user, created_at__gte=moment).delete()[0] for factor in held):
+        auditlog.record("second_factor_removed", user)
+    RecoveryLink.objects.filter(user=user, made_at__gte=moment).delete()
+    codes = RecoveryCodes.objects.filter(user=user)
+    (codes.filter(made_at__gte=moment) if factors.is_on(user) else codes).delete()
 
 
 # Using up

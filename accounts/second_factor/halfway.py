@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import rotate_token
 from django.utils.crypto import constant_time_compare
 
+import auditlog
 from accounts.models import User
 from accounts.second_factor import factors
 
@@ -46,6 +47,7 @@ def begin(request: HttpRequest, user: User, *, next_path: str) -> None:
         "at": int(time.time()),
     }
     rotate_token(request)
+    auditlog.record("second_factor_asked", user)  # else who knows the password and stops here would leave no trace
 
 
 def of(request: HttpRequest) -> HalfWay | None:

@@ -12,6 +12,8 @@ from accounts import lockout
 from accounts.models import User
 from accounts.second_factor import events, factors, passkeys
 
+WRONG = "wrong second factor"  # the reason in the trail
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -30,9 +32,10 @@ def is_proved(request: HttpRequest, user: User, proof: Proof) -> bool:
         lockout.refuse(request, user.username_canonical, seconds)
         return False
     if _is_right(request, user, proof):
-        lockout.forgive(request, user)
+        # The rest is forgiven by the login, if this is one: who is in already could guess the password without end.
+        lockout.release(request)
         return True
-    with auditlog.acting_as(reason="wrong second factor"):
+    with auditlog.acting_as(reason=WRONG):
         user_login_failed.send(sender=__name__, credentials={"username": user.username}, request=request)
     return False
 

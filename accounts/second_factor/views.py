@@ -216,7 +216,8 @@ def detail(request: HttpRequest, factor_id: UUID) -> HttpResponse:
     factor = _own(request, factor_id)
     form = NameForm(request.POST if request.method == "POST" else None, initial={"name": factor.name})
     if form.is_bound and form.is_valid():
-        events.rename(factor, form.cleaned_data["name"], acting_user=_person(request))
+        if not events.rename(factor, form.cleaned_data["name"], acting_user=_person(request)):
+            raise Http404
         messages.success(request, _("The name is saved."))
         return SeeOther(reverse("second_factor"))
     context = {"form": form, "factor": factor}

@@ -16,12 +16,16 @@ from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
-from accounts import addresses, links, services
+from accounts import addresses, life_cycle, links, services
 from accounts.errors import AccountError
 from accounts.models import LoginAttempt, RequestedMail, User
+from accounts.second_factor import events, factors
+from accounts.second_factor.models import RecoveryCodes, RecoveryLink
 from auditlog.models import Record
 from config import retention
 from tests.accounts.conftest import but_new_devices, codes, jobs, let_pass, link_in, run_jobs, sign_in, text_of
+from tests.accounts.phones import give_phone
+from tests.accounts.test_events import Trail
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -382,6 +386,46 @@ def test_the_old_address_takes_the_account_back(browser: Client, owner: User) ->
     assert record.reason == "change of e-mail address undone by a mailed link"
 
 
+def test_what_a_thief_has_left_goes_with_the_address(browser: Client, owner: User, administrator: User) -> None:
+    path = confirmed(browser)
+    give_phone(User.objects.get(pk=owner.pk), "Phone of the thief")
+    events.send_recovery_links([owner], acting_user=administrator)
+    life_cycle.delete_own_account(User.objects.get(pk=owner.pk))
+    run_jobs()
+    trail = Trail()
+    assert undo(path).status_code == 303
+    reason = "change of e-mail address undone by a mailed link"
+    assert ("second_factor_removed", "accounts.user", "owner", reason) in trail.seen
+    assert not RecoveryCodes.objects.exists()
+    assert not RecoveryLink.objects.exists()
+    assert User.objects.get(pk=owner.pk).erase_at is None
+    message = mails_by_address()["owner@example.com"]
+    nobody = Client()
+    chosen = nobody.get(link_in(message), follow=True)
+    nobody.post(chosen.request["PATH_INFO"], {"new_password1": OTHER, "new_password2": OTHER})
+    assert sign_in(Client(), "owner", OTHER)["Location"] == "/accounts/profile/"
+
+
+@pytest.mark.parametrize("thief_adds_one", [False, True])
+def test_second_factors_of_before_outlast_an_undone_change(browser: Client, owner: User, thief_adds_one: bool) -> None:
+    phone = give_phone(owner)
+    path = confirmed(browser)
+    if thief_adds_one:
+        give_phone(User.objects.get(pk=owner.pk), "Phone of the thief")
+    assert undo(path).status_code == 303
+    assert factors.of(owner) == [phone.app]
+    assert factors.codes_left(owner) == len(phone.recovery_codes)
+
+
+def test_recovery_codes_that_a_thief_made_go_with_the_address(browser: Client, owner: User) -> None:
+    phone = give_phone(owner)
+    path = confirmed(browser)
+    events.replace_codes(acting_user=owner)
+    assert undo(path).status_code == 303
+    assert factors.of(owner) == [phone.app]
+    assert factors.codes_left(owner) == 0
+
+
 def test_an_undo_link_works_once_and_two_clicks_do_no_harm(browser: Client, owner: User) -> None:
     path = confirmed(browser)
     first, second = Client(), Client()
@@ -431,15 +475,46 @@ def test_an_undo_link_ends(browser: Client, owner: User, what: str) -> None:
     if what == "days":
         owner.address_changes.update(undo_until=timezone.now())
     elif what == "staff":
-        current = User.objects.get(pk=owner.pk)
-        current.email = "set-by-staff@example.com"
-        services.save_user(current, changed=["email"], acting_user=current)
+        move(owner, "set-by-staff@example.com")
     else:
         User.objects.update(deleted_at=timezone.now())
     before = email_of(owner)
     assert Client().get(path, follow=True).status_code == 404
     assert undo(path).status_code == 404
     assert email_of(owner) == before
+
+
+def move(user: User, email: str) -> None:
+    """Staff set another address."""
+    current = User.objects.get(pk=user.pk)
+    current.email = email
+    services.save_user(current, changed=["email"], acting_user=current)
+
+
+def test_what_staff_have_ended_no_later_change_brings_back(browser: Client, owner: User) -> None:
+    path = confirmed(browser)
+    move(owner, "set-by-staff@example.com")
+    User.objects.update(email_verified_at=timezone.now())
+    sign_in(browser, "owner")
+    later = confirmed(browser, "later@example.com")
+    assert undo(path).status_code == 404
+    assert email_of(owner) == "later@example.com"
+    assert undo(later).status_code == 303
+    assert email_of(owner) == "set-by-staff@example.com"
+
+
+def test_a_wish_ends_when_staff_set_another_address(browser: Client, owner: User) -> None:
+    ask(browser)
+    move(owner, "set-by-staff@example.com")
+    assert states(owner) == ["dropped"]
+    assert NEW not in [message.to[0] for message in run_jobs()]
+
+
+def test_sessions_end_for_good_when_staff_set_another_address(browser: Client, owner: User) -> None:
+    move(owner, "set-by-staff@example.com")
+    User.objects.update(email_verified_at=timezone.now())
+    assert browser.get(EMAIL)["Location"] == f"{LOGIN}?next={EMAIL}"
+    assert Record.objects.filter(action="session_ended", object_id=str(owner.pk)).exists()
 
 
 # --- the old address while it may return ------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.tokens import default_token_generator
 from django.core.exceptions import ValidationError
 from django.test import Client
 
-from accounts import services
+from accounts import breaches, life_cycle, services
 from accounts.models import User
 from tests.accounts.conftest import codes, jobs, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD
@@ -107,3 +109,33 @@ def test_the_service_applies_the_policy_too(owner: User) -> None:
         services.change_password(owner, "weak")
     assert User.objects.get().check_password(PASSWORD)
     assert jobs() == []
+
+
+def reset(user: User) -> None:
+    services.reset_password(user, default_token_generator.make_token(user), "Third-Password-9")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        pytest.param(reset, id="reset"),
+        pytest.param(lambda user: life_cycle.erase(user, acting_user=None), id="erased"),
+        pytest.param(lambda user: life_cycle.deactivate(user, acting_user=None), id="shut_out"),
+    ],
+)
+def test_what_happens_after_the_old_password_was_checked_is_not_overwritten(
+    browser: Client, owner: User, monkeypatch: pytest.MonkeyPatch, happens: Callable[[User], object]
+) -> None:
+    judge, after = breaches.require_unknown, []
+
+    def slowly(password: str) -> None:
+        judge(password)
+        if password == NEW:
+            happens(User.objects.get(pk=owner.pk))
+            after.append(User.objects.get(pk=owner.pk).password)
+
+    monkeypatch.setattr(breaches, "require_unknown", slowly)
+    response = change(browser)
+    assert (response.status_code, codes(response.context["form"], "__all__")) == (409, ["account_changed"])
+    assert after == [User.objects.get(pk=owner.pk).password]
+    assert browser.get(PROFILE).status_code == 302

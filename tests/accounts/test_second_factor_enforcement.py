@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.db.models import F
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import roles
-from accounts.models import User
-from accounts.second_factor.enforcement import OPEN_PAGES
+from accounts.models import Session, User
+from accounts.second_factor.enforcement import EXITS, OPEN_PAGES
 from accounts.second_factor.models import Demand
 from config.env import Environment
 from tests.accounts.conftest import sign_in, text_of
@@ -95,11 +97,22 @@ def test_the_set_up_opens_everything_again(helper: Client) -> None:
     assert helper.get("/admin/").status_code == 200
 
 
-def test_signing_out_is_always_possible(helper: Client) -> None:
+@pytest.mark.parametrize("door", ["/accounts/logout/", "/admin/logout/"])
+def test_signing_out_is_always_possible(helper: Client, door: str) -> None:
     helper.get(PROFILE)
     let_days_pass(20)
-    assert helper.post("/accounts/logout/")["Location"] == "/accounts/login/"
-    assert helper.get("/").status_code == 200
+    helper.post(door)
+    assert not Session.objects.exists()
+    assert helper.get("/accounts/login/").status_code == 200
+
+
+def test_the_meter_costs_no_statement_though_one_is_demanded(helper: Client) -> None:
+    helper.get(PROFILE)
+    let_days_pass(20)
+    with CaptureQueriesContext(connection) as asked:
+        assert helper.post("/accounts/password/meter/", {"password": "x"}).json()["accepted"] is False
+        assert helper.post("/accounts/password/suggestion/").json()["password"]
+    assert len(asked) == 0
 
 
 def test_without_days_of_grace_it_holds_at_once(helper: Client, settings: Any) -> None:
@@ -168,8 +181,9 @@ def test_the_beginning_is_noted_once_and_recorded(helper: Client) -> None:
 def test_the_pages_that_stay_open_exist_and_open_nothing_else() -> None:
     from django.urls import reverse
 
-    paths = {name: reverse(name) for name in OPEN_PAGES}
-    assert all(path.startswith(OVERVIEW) or path == "/accounts/logout/" for path in paths.values())
+    paths = {reverse(name) for name in OPEN_PAGES | EXITS}
+    others = {path for path in paths if not path.startswith(OVERVIEW)}
+    assert others == {"/accounts/confirm/", "/accounts/logout/", "/admin/logout/"}
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,17 @@ import re
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pyotp
 import pytest
-from django.contrib.sessions.models import Session
 from django.db import connection, connections
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from accounts.second_factor import encryption, events, factors, totp
-from accounts.second_factor.models import AuthenticatorApp, RecoveryCodes
+from accounts.second_factor.models import AuthenticatorApp, Factor, RecoveryCodes
 from tests.accounts.conftest import codes, jobs, let_pass, run_jobs, sign_in, text_of
 from tests.accounts.phones import OVERVIEW, Phone, give_phone, show_code
 from tests.accounts.test_events import Trail
@@ -105,8 +104,8 @@ def test_a_code_of_bad_shape_is_explained(owners_browser: Client, code: str) -> 
 def test_the_secret_is_in_no_row_in_clear(owner: User, owners_browser: Client) -> None:
     app = begin(owners_browser)
     secret = app.secret
-    sessions = [session.get_decoded() for session in Session.objects.all()]
-    assert secret not in str(sessions)
+    assert owners_browser.session["_new_app"]
+    assert secret not in str(dict(owners_browser.session))
     confirm(owners_browser, app.now())
     row = AuthenticatorApp.objects.get()
     assert secret not in row.secret
@@ -146,6 +145,24 @@ def test_the_same_form_twice_at_once_adds_one_app(settings: Any) -> None:
     assert mails() == ["second_factor_added"]
 
 
+@pytest.mark.parametrize("change", [{"is_active": False}, {"password": "!of-somebody-else"}])
+def test_who_is_shut_out_or_has_another_password_meanwhile_gets_none(
+    owner: User, owners_browser: Client, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    app = begin(owners_browser)
+    steps = totp.matching_steps
+
+    def slowly(secret: str, code: str) -> list[int]:
+        User.objects.filter(pk=owner.pk).update(**change)
+        return steps(secret, code)
+
+    monkeypatch.setattr(totp, "matching_steps", slowly)
+    response = confirm(owners_browser, app.now())
+    assert (response.status_code, codes(response.context["form"], "__all__")) == (409, ["account_changed"])
+    assert factors.of(owner) == []
+    assert not mails()
+
+
 def test_nobody_has_more_than_twenty(owner: User, owners_browser: Client) -> None:
     for number in range(events.MOST_FACTORS):
         give_phone(owner, f"Phone {number}")
@@ -175,6 +192,23 @@ def test_a_device_can_be_called_otherwise(owner: User, owners_browser: Client, p
     assert owners_browser.post(path, {"name": " Old phone "})["Location"] == OVERVIEW
     assert "Old phone" in text_of(owners_browser.get(OVERVIEW))
     assert not jobs()
+
+
+def test_one_that_another_tab_removes_meanwhile_cannot_be_called_otherwise(
+    owner: User, owners_browser: Client, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = factors.find
+
+    def removed_after(user: User, factor_id: UUID) -> Factor | None:
+        found = find(user, factor_id)
+        phone.app.delete()
+        return found
+
+    monkeypatch.setattr(factors, "find", removed_after)
+    trail = Trail()
+    assert owners_browser.post(f"{OVERVIEW}{phone.app.pk}/", {"name": "Old phone"}).status_code == 404
+    assert [action for action, *_about in trail.seen] == ["delete"]
+    assert factors.of(owner) == []
 
 
 def test_removing_needs_a_code(owner: User, owners_browser: Client, phone: Phone) -> None:

@@ -115,6 +115,15 @@ def test_a_changed_password_ends_it(owner: User, link: str) -> None:
     assert not recovers(link, "Another-Horse-8-Battery")
 
 
+def test_a_changed_address_ends_it(owner: User, link: str) -> None:
+    owner.email = "safe@example.com"
+    owner.save(update_fields=["email"])
+    assert not recovers(link)
+    owner.email = "Owner@example.com"
+    owner.save(update_fields=["email"])
+    assert recovers(link)
+
+
 def test_it_ends_after_a_day(owner: User, link: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     with monkeypatch.context() as later:

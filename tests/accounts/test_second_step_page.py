@@ -342,6 +342,18 @@ def test_the_old_password_on_the_change_page_gives_no_more_guesses(owner: User, 
     assert guesses == [422] * 5 + [429] * 3
 
 
+def test_a_code_of_who_is_signed_in_gives_no_more_guesses_of_the_password(owner: User, owners_browser: Client) -> None:
+    phone = give_phone(owner)
+    guesses = []
+    for _round in range(4):
+        guesses += [owners_browser.post("/accounts/confirm/", {"password": "Wrong-1"}).status_code for _try in range(2)]
+        phone.forget_use()
+        let_pass(seconds=6)
+        owners_browser.post(f"{OVERVIEW}codes/", {"code": phone.code()})
+        let_pass(seconds=6)
+    assert guesses == [422] * 5 + [429] * 3
+
+
 def test_being_all_the_way_in_forgives(owner: User, phone: Phone) -> None:
     browser = half_way()
     let_pass(seconds=6)
@@ -376,6 +388,7 @@ def test_a_wrong_code_is_a_failed_login_of_the_account_and_says_why(owner: User,
     show_code(browser, phone.code())
     seen = Record.objects.filter(id__gt=latest).order_by("id")
     assert [(each.action, each.object_label, each.reason, each.actor_kind) for each in seen] == [
+        ("second_factor_asked", "owner", None, "anonymous"),
         ("login_failed", "owner", "wrong second factor", "anonymous"),
         ("login", "owner", None, "user"),
     ]

@@ -12,7 +12,9 @@ from asgiref.sync import async_to_sync
 from django.conf import settings as project_settings
 from django.contrib.auth import login
 from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.views import INTERNAL_RESET_SESSION_TOKEN
 from django.contrib.sessions.backends.base import UpdateError
+from django.core import signing
 from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.db.models import F
@@ -22,7 +24,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.utils import timezone
 
-from accounts import life_cycle, sessions
+from accounts import life_cycle, links, sessions
 from accounts.models import Session, User
 from accounts.session_engine import SessionStore, digest_of
 from tests.accounts.conftest import sign_in
@@ -173,6 +175,23 @@ def test_a_copy_of_the_table_opens_nothing(owners_browser: Client) -> None:
     assert not is_signed_in(thief)
 
 
+def test_the_token_of_a_link_that_waits_in_a_session_is_in_no_copy_of_the_table(owner: User, stranger: Client) -> None:
+    link = links.set_password_url(owner).removeprefix(project_settings.BASE_URL)
+    assert stranger.get(link).status_code == 302
+    assert stranger.session[INTERNAL_RESET_SESSION_TOKEN] in link
+    kept = Session.objects.get().data
+    with pytest.raises(signing.BadSignature):  # what is signed only, anybody reads
+        signing.loads(kept, salt=SessionStore().key_salt)
+    assert SessionStore().decode(kept)[INTERNAL_RESET_SESSION_TOKEN] in link
+
+
+def test_what_a_session_holds_outlasts_another_key_of_the_site(owners_browser: Client, settings: Any) -> None:
+    old, settings.SECRET_KEY = settings.SECRET_KEY, "another key of the site, which is long enough to be one"
+    assert not dict(owners_browser.session)
+    settings.SECRET_KEY_FALLBACKS = [old]
+    assert is_signed_in(owners_browser)
+
+
 @pytest.mark.parametrize("key", ["", "short", "x" * 10_000, "\ud800" * 40, "é" * 40, "' OR true --"])
 def test_an_odd_key_is_nobodys(db: None, key: str) -> None:
     store = SessionStore(key)
@@ -312,6 +331,19 @@ def test_the_next_request_after_a_change_of_roles_gets_another_key(owner: User, 
     thief.cookies[COOKIE] = before
     assert not is_signed_in(thief)
     assert Session.objects.get().first_seen_at == first_seen
+
+
+def test_a_request_under_way_with_the_key_of_before_takes_the_new_one_from_nobody(owner: User) -> None:
+    browser, late = Client(), Client()
+    browser.force_login(owner)
+    late.cookies[COOKIE] = browser.cookies[COOKIE].value
+    owner.groups.add(Group.objects.get(name="Auditor"))
+    assert is_signed_in(browser)
+    for page in (PROFILE, LOGIN):
+        assert COOKIE not in late.get(page).cookies
+    answer = late.post("/accounts/logout/")
+    assert answer.cookies[COOKIE]["max-age"] == 0
+    assert is_signed_in(browser)
 
 
 def test_a_login_in_a_session_of_the_same_person_changes_the_key_too(owner: User, owners_browser: Client) -> None:

@@ -17,6 +17,7 @@ from auditlog import record as record_event
 from auditlog.models import Record
 from auditlog.reading import PAGE
 from tests.accounts.conftest import failures, let_pass, sign_in, text_of
+from tests.accounts.phones import give_phone, show_code
 
 pytestmark = pytest.mark.django_db
 SIGN_INS = "/accounts/security/sign-ins/"
@@ -48,6 +49,19 @@ def test_sign_ins_failures_and_locks_are_there_with_address_and_device(browser: 
     assert lines(browser) == [
         "Locked for a while Mobile Safari on iOS from 198.51.100.7",
         *["Wrong password Mobile Safari on iOS from 198.51.100.7"] * 5,
+        "Signed in Firefox on Linux from 192.0.2.1",
+    ]
+
+
+def test_a_right_password_without_the_second_factor_is_there_and_a_wrong_code_called_so(
+    browser: Client, owner: User
+) -> None:
+    phone, thief = give_phone(owner), Client(REMOTE_ADDR="198.51.100.7", HTTP_USER_AGENT=SAFARI)
+    sign_in(thief, "owner")
+    show_code(thief, phone.wrong_code())
+    assert lines(browser) == [
+        "Wrong second factor Mobile Safari on iOS from 198.51.100.7",
+        "Right password, asked for the second factor Mobile Safari on iOS from 198.51.100.7",
         "Signed in Firefox on Linux from 192.0.2.1",
     ]
 
