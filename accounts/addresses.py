@@ -185,12 +185,23 @@ def _is_undone(token: str, user: User) -> bool:
     return links.read_undo_address_token(token) in undone.values_list("pk", flat=True)
 
 
-def end_changes(user: User) -> None:
-    """Let nothing that was asked for or changed so far be confirmed or undone: staff have set another address.
+def moved_by_staff(user: User, *, old: User) -> None:
+    """Tell the address of `old` that staff have put another one in its place; in the caller's transaction.
 
-    A link that only waited for the address to fit again would restore one of long ago.
+    Nothing that was asked for or changed so far can be confirmed or undone any more: a link that only waited for the
+    address to fit again would restore one of long ago.
     """
     _give_up(user.address_changes.filter(state__in=[State.WAITING, State.CONFIRMED]))
+    if old.email_verified_at is None:  # perhaps a slip of the pen, and so a stranger's
+        return
+    change = AddressChange.objects.create(
+        user=user,
+        old_email=old.email,
+        old_verified_at=old.email_verified_at,
+        new_email=user.email,
+        state=State.DROPPED,
+    )
+    jobs.send_address_moved.enqueue(str(change.pk))
 
 
 # Keeping

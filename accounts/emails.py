@@ -141,6 +141,13 @@ def send_address_changed(change: AddressChange) -> None:
     log.info("mail.sent", mail="address_changed", user=str(change.user_id))
 
 
+def send_address_moved(change: AddressChange) -> None:
+    """Tell the old address that staff have put another one in its place. Raises as `send` does."""
+    with preferences.of_user(change.user):
+        _send("address_moved", change.old_email, {"user": change.user})
+    log.info("mail.sent", mail="address_moved", user=str(change.user_id))
+
+
 def _send(mail: str, address: str, about: dict[str, Any]) -> None:
     context = {"site_url": settings.BASE_URL, **about}
     message = EmailMultiAlternatives(

@@ -98,6 +98,14 @@ def send_address_changed(change_id: str) -> None:
 
 
 @task()
+def send_address_moved(change_id: str) -> None:
+    """Tell the old address of a change that staff made it."""
+    change = AddressChange.objects.select_related("user").filter(pk=change_id, user__deleted_at=None).first()
+    if change is not None:
+        emails.send_address_moved(change)
+
+
+@task()
 def send_mail_to_address(mail: str, email: str) -> None:
     """As `send_mail_to_user`, for whoever owns `email`, if anybody does and has not had too many of them lately.
 

@@ -197,7 +197,7 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
     """An administrator edits an account: the columns in `changed`, and no other, are written.
 
     The old name of a renamed one stays reserved for a while; a new address ends all sessions and must be confirmed
-    before the next login. Raises AccountError as `add_user` does.
+    before the next login; the old one is told. Raises AccountError as `add_user` does.
     """
     columns = {field.name for field in User._meta.concrete_fields} & set(changed)
     if not columns:
@@ -224,7 +224,7 @@ def save_user(user: User, *, changed: Collection[str], acting_user: User) -> Non
         if moved:
             # Else those of the old address, asleep until the new one is confirmed, would go on then.
             sessions.end_all(user)
-            addresses.end_changes(user)
+            addresses.moved_by_staff(user, old=stored)
             jobs.send_mail_to_user.enqueue("verify_email", str(user.pk))
 
 

@@ -60,7 +60,7 @@ class SessionStore(SessionBase):
     def encode(self, session_dict: dict[str, Any]) -> str:
         return encryption.encrypt(super().encode(session_dict), about=_ABOUT)
 
-    def decode(self, session_data: str) -> dict[str, Any]:
+    def decode(self, session_data: str) -> dict[str, Any]:  # type: ignore[override]  # `encode` makes no bytes
         encoded = encryption.decrypt(session_data, about=_ABOUT)
         return {} if encoded is None else super().decode(encoded)
 

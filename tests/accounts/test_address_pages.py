@@ -506,7 +506,7 @@ def test_what_staff_have_ended_no_later_change_brings_back(browser: Client, owne
 def test_a_wish_ends_when_staff_set_another_address(browser: Client, owner: User) -> None:
     ask(browser)
     move(owner, "set-by-staff@example.com")
-    assert states(owner) == ["dropped"]
+    assert states(owner) == ["dropped"] * 2
     assert NEW not in [message.to[0] for message in run_jobs()]
 
 
@@ -515,6 +515,25 @@ def test_sessions_end_for_good_when_staff_set_another_address(browser: Client, o
     User.objects.update(email_verified_at=timezone.now())
     assert browser.get(EMAIL)["Location"] == f"{LOGIN}?next={EMAIL}"
     assert Record.objects.filter(action="session_ended", object_id=str(owner.pk)).exists()
+
+
+def test_the_old_address_hears_that_staff_set_another(owner: User) -> None:
+    move(owner, "set-by-staff@example.com")
+    assert "@" not in str(jobs())
+    mails = mails_by_address()
+    assert set(mails) == {"owner@example.com", "set-by-staff@example.com"}
+    message = mails["owner@example.com"]
+    ((html, _kind),) = message.alternatives
+    assert message.subject == "Your e-mail address was changed by an administrator"
+    assert message.body.startswith("Hello owner,\n\nAn administrator has given your account")
+    assert "tell whoever runs the site at once" in html
+    assert "set-by-staff" not in message.body + html
+
+
+def test_an_old_address_that_was_never_confirmed_hears_nothing(owner: User) -> None:
+    User.objects.update(email_verified_at=None)
+    move(owner, "set-by-staff@example.com")
+    assert set(mails_by_address()) == {"set-by-staff@example.com"}
 
 
 # --- the old address while it may return ------------------------------------------------------------

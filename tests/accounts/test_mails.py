@@ -47,7 +47,7 @@ MAILS = {
     "second_factor_recovered": ("Your second factors were removed", r"/accounts/security/second-factor/"),
 }
 ABOUT_INVITATIONS = {"invitation", "invitation_asked"}
-ABOUT_ADDRESSES = {"address_confirm", "address_changed"}
+ABOUT_ADDRESSES = {"address_confirm", "address_changed", "address_moved"}
 ABOUT_A_LOGIN = {"new_device"}
 
 

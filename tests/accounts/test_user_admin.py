@@ -583,7 +583,8 @@ def test_a_new_address_must_be_confirmed_before_the_next_login(admins_browser: C
     assert admins_browser.post(f"{LIST}{owner.pk}/change/", form).status_code == 302
     owner.refresh_from_db()
     assert (owner.email, owner.email_verified_at) == ("new@example.com", None)
-    assert jobs() == [("send_mail_to_user", ["verify_email", str(owner.pk)])]
+    change = owner.address_changes.get()
+    assert jobs() == [("send_address_moved", [str(change.pk)]), ("send_mail_to_user", ["verify_email", str(owner.pk)])]
 
 
 def test_no_object_id_or_form_is_a_server_error(calm_browser: Client, owner: User) -> None:
