@@ -28,6 +28,8 @@ class Rebuilt:
             self._play(*record)
 
     def _play(self, action: str, resource: str, key: str, old: Row | None, new: Row | None) -> None:
+        if resource not in self.audited:  # a TRUNCATE … CASCADE reaches tables that are not looked at
+            return
         audited = self.audited[resource]
         rows = self.tables[audited.table]
         old, new = old or {}, new or {}

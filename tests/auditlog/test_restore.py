@@ -127,7 +127,8 @@ def test_an_old_address_must_be_confirmed_again(keepers_browser: Client) -> None
     keepers_browser.post(page_of(newest(ada)))
     ada.refresh_from_db()
     assert (ada.email, ada.email_verified_at) == ("ada@example.com", None)
-    assert [message.to for message in run_jobs()] == [["ada@example.com"]]
+    # The one has to be confirmed, the other is told that it is nobody's any more.
+    assert sorted(message.to for message in run_jobs()) == [["ada@example.com"], ["ada@example.org"]]
 
 
 def test_an_old_name_that_somebody_else_has_now_is_refused(keepers_browser: Client) -> None:

@@ -294,7 +294,7 @@ def analyzed() -> dict[str, int]:
         cursor.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
         cursor.execute(
             "SELECT relid::regclass::text, least(vacuum_count, analyze_count)"
-            " FROM pg_stat_user_tables JOIN pg_class ON pg_class.oid = relid WHERE relkind = 'r'"
+            " FROM pg_stat_user_tables JOIN pg_class ON pg_class.oid = relid WHERE relkind IN ('r', 'm')"
         )
         return dict(cursor.fetchall())
 
