@@ -74,7 +74,7 @@ class View:
 VIEWS = {
     "light": View("light", 1280),
     "dark": View("dark", 1280, rules=("color-contrast", "link-in-text-block")),
-    "narrow": View("light", 360, rules=("color-contrast", "target-size", "scrollable-region-focusable")),
+    "narrow": View("light", 360, rules=("scrollable-region-focusable",)),
 }
 WEIGHT_LIMIT = 60 * 1024
 

@@ -197,7 +197,7 @@ def test_a_frozen_database_never_makes_a_probe_wait_and_leaves_nothing(
     wait_until(lambda: probe_sessions(database) <= PROCESSES * len(sites), "no session is left", seconds=10)
     for name, site in sites.items():
         all_belongings(site)
-        wait_until(lambda name=name, site=site: has_no_more(site, before[name]), "nothing is left", seconds=10)  # type: ignore[misc]
+        wait_until(lambda name=name, site=site: has_no_more(site, before[name]), "nothing is left", seconds=60)  # type: ignore[misc]
 
 
 def has_no_more(site: Site, before: Belongings) -> bool:
