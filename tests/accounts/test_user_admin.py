@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import searching, services
@@ -202,6 +203,15 @@ def test_the_list_shows_50_a_page_and_never_counts_the_whole(
 
 
 # --- adding -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [ADD, change_path])
+def test_the_page_of_a_user_does_not_look_each_permission_up(admins_browser: Client, path: Any) -> None:
+    someone = UserFactory.create()
+    with CaptureQueriesContext(connection) as asked:
+        response = admins_browser.get(path if isinstance(path, str) else path(someone))
+    assert response.content.count(b"<option") > Permission.objects.count() > 80
+    assert len(asked) < 20
 
 
 def test_adding_a_user_mails_a_link_and_never_asks_for_a_password(admins_browser: Client, administrator: User) -> None:
