@@ -136,7 +136,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=project,
-            env=clean_environment({"GATEHOUSE_LIFELINE": str(reading)} | environment),
+            env=clean_environment({"GATEHOUSE_LIFELINE": str(reading), "PYTHONFAULTHANDLER": "1"} | environment),
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
@@ -160,10 +160,19 @@ class Program:
             raise ScratchError(f"it ended without {words!r}: {self.says()}")
 
     def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 40) -> int:
-        """Send the signal to this process alone, then wait for it; returns the exit code."""
+        """Send the signal to this process alone, then wait for it; returns the exit code.
+
+        Raises ScratchError when it is not gone within `patience` seconds, with where its threads hang.
+        """
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(patience)
+        try:
+            return self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # which makes Python say where each thread is
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE)
+            raise ScratchError(f"it did not end within {patience} seconds: {self.says()}") from None
 
     def __enter__(self) -> Program:
         return self

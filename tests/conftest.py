@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # The parallel processes inherit the cluster that is made here, and its address, by the environment.
     from config import assets
     from config.database import embedded
+    from tests.live import MIGRATED_FILES
 
     if embedded.is_embedded():
         embedded.ensure_running(None)
+    os.environ[MIGRATED_FILES] = tempfile.mkdtemp(prefix="gatehouse-files-")
+    config.add_cleanup(partial(shutil.rmtree, os.environ[MIGRATED_FILES]))
     assets.collect()
     Path(settings.BASE_DIR / ".artefacts").mkdir(exist_ok=True)
 

@@ -145,7 +145,9 @@ def test_from_the_start_is_all_there_is_and_since_is_from_a_time_on() -> None:
     assert found[-1] == "old"
     total = sum(len(records) for records, _cursor in drain(from_start(), most=100))
     assert total == Record.objects.count()
-    everything = [record.id for records, _cursor in drain(from_start(), most=7) for record in records]
+    few = max(7, total // 30)  # the trail holds what the tests before have left in it
+    everything = [record.id for records, _cursor in drain(from_start(), most=few) for record in records]
+    assert len(everything) == total
     assert everything == sorted(set(everything))
     soon = timezone.now() + timedelta(days=2)
     assert all_of(from_start(soon))[0] == []

@@ -255,11 +255,10 @@ def test_the_audit_trail_passes_warns_and_fails(settings: Any) -> None:
 def test_a_missing_trigger_fails() -> None:
     with a_session("direct") as owner, owner.cursor() as cursor:
         cursor.execute(
-            "SELECT tgname FROM pg_trigger WHERE tgrelid = 'accounts_user'::regclass AND tgname ~ 'auditlog'"
+            "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger"
+            " WHERE tgrelid = 'accounts_user'::regclass AND tgname ~ 'auditlog' LIMIT 1"
         )
-        name = cursor.fetchall()[0][0]
-        cursor.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = %s", [name])
-        definition = cursor.fetchone()[0]
+        name, definition = cursor.fetchone()
         cursor.execute(sql.SQL("DROP TRIGGER {} ON accounts_user").format(sql.Identifier(name)))
         try:
             assert health.audit() == Result(FAIL, "triggers_differ", 1)

@@ -135,7 +135,7 @@ def columns(user: User) -> dict[str, object]:
     }
 
 
-def test_extra_fields_of_a_signup_change_nothing(db: None) -> None:
+def test_extra_fields_of_a_signup_change_nothing(house: House) -> None:
     wanted = {"username": "anna", "email": "anna@example.com", "password": PASSWORD}
     assert Client().post("/accounts/signup/", {**EXTRA, **wanted}).status_code == 303
     made = columns(User.objects.get(username="anna"))
