@@ -153,8 +153,8 @@ def test_kill_9_ends_the_web_server_the_worker_and_the_database_too(project: Pat
         everything = {*descendants(program.pid), *inhabitants(home)}
         program.end(signal.SIGKILL)
     try:
-        wait_until(lambda: not any(map(is_alive, everything)), "all processes are gone", seconds=15)
-        wait_until(lambda: not home.exists(), "the database is gone", seconds=10)
+        wait_until(lambda: not any(map(is_alive, everything)), "all processes are gone")
+        wait_until(lambda: not home.exists(), "the database is gone")
     finally:
         for pid in filter(is_alive, everything):
             os.kill(pid, signal.SIGKILL)
