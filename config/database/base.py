@@ -40,6 +40,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 conn_params["host"] = embedded.socket_directory()
             return super().get_new_connection(conn_params)
 
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        """As Django's, but at the end of a transaction whose connection is gone there is nothing to set.
+
+        Django would connect again there, for whose end a frozen server lets it wait, or raise that the connection is
+        closed: in both cases in place of the Ctrl-C or the end of the process that ended the transaction.
+        """
+        if autocommit and (self.connection is None or self.connection.closed):
+            self.close()
+            self.autocommit = True
+            return
+        super().set_autocommit(autocommit, *args, **kwargs)
+
     def is_usable(self) -> bool:
         with deadline.greeting():
             return bool(super().is_usable())

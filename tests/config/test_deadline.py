@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic, sleep
 
 import pytest
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 
 from config.database import deadline
 from config.database.deadline import blocking_copy, database_budget, remaining_seconds
@@ -106,3 +111,57 @@ def test_copy_works_with_the_deadline_taken_off() -> None:
         out = io.StringIO()
         cursor.cursor.copy_expert("COPY (SELECT 1) TO STDOUT", out)
     assert out.getvalue() == "1\n"
+
+
+# Ends that are no fault of the database
+
+
+@contextmanager
+def told_to_end(how: type[BaseException], after: float) -> Iterator[None]:
+    """Raise `how` in this thread after so many seconds, as the handler of a signal does."""
+
+    def handle(*_: object) -> None:
+        raise how
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    timer = threading.Timer(after, os.kill, [os.getpid(), signal.SIGUSR1])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_who_is_told_to_end_within_a_transaction_ends_and_does_not_connect_again(how: type[BaseException]) -> None:
+    with pytest.raises(how), told_to_end(how, 0.2), transaction.atomic():
+        run("SELECT pg_sleep(5)")
+    assert connection.connection is None
+    run("SELECT 1")
+
+
+SLOW_COMMIT = """
+CREATE TEMP TABLE slow (number int);
+CREATE FUNCTION pg_temp.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(5); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION pg_temp.wait();
+"""
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_who_is_told_to_end_while_a_commit_waits_ends_and_it_is_no_lost_connection(how: type[BaseException]) -> None:
+    run(SLOW_COMMIT)
+    committed: list[str] = []
+
+    @transaction.atomic
+    def work() -> None:
+        run("INSERT INTO slow VALUES (1)")
+        transaction.on_commit(lambda: committed.append("told"))
+
+    with pytest.raises(how), told_to_end(how, 0.2):
+        work()
+    assert connection.connection is None
+    with transaction.atomic():
+        run("SELECT 1")
+    assert committed == []
