@@ -4,6 +4,7 @@ from django.apps import AppConfig
 class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = "Accounts"
+    not_backed_up = ("accounts_session",)  # nobody is signed in after a restore
 
     def ready(self) -> None:
         from accounts import audited, daily, own_data, receivers, retention, stats

@@ -25,7 +25,9 @@ class GatehouseConfig(AppConfig):
         figures.connect()
         operating.join()
         signals.serving.connect(lambda **_: lifeline.hold(), weak=False, dispatch_uid="lifeline")
-        describing.name_actions({"configure": _("changed the settings")})
+        describing.name_actions(
+            {"configure": _("changed the settings"), "restore_backup": _("restored a backup of the database")}
+        )
 
 
 class GatehouseAdminConfig(AdminConfig):

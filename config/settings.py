@@ -219,6 +219,10 @@ HEALTH_HOST = env.text("HEALTH_HOST") or socket.gethostname()
 HEALTH_DISK_PATHS = env.words("HEALTH_DISK_PATHS") or [str(BASE_DIR)]
 HEALTH_REPLICAS: list[str] = []  # aliases of DATABASES whose lag is looked at
 
+# --- Backups -----------------------------------------------------------------------------------------
+BACKUP_DIRECTORY = BASE_DIR / (env.text("BACKUP_DIRECTORY") or ".backups")
+BACKUPS_KEPT = env.integer("BACKUPS_KEPT", 14, low=0, high=100_000)
+
 # --- Accounts ----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "login"

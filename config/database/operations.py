@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,8 @@ from config.database.deadline import database_budget
 from config.database.roles import as_owner, has_two_roles
 
 STATUS_SECONDS = 3.0
+_CASTS = re.compile(r"::(?:character varying|text)(?:\[\])?")
+_BRACKETS = re.compile(r"\(('(?:[^']|'')*'|ARRAY\[[^][]*\])\)")
 
 # One line per thing that a migration can make, so that two schemas compare as two sets of lines. Partitions come and
 # go with time and are left out.
@@ -103,7 +106,7 @@ def schema_differences() -> tuple[list[str], list[str]]:
     Returns (what is missing here, what is here and should not be). Needs the right to create databases.
     """
     with as_owner():
-        with _scratch_database():
+        with scratch_database("verify"):
             call_command("migrate", verbosity=0, interactive=False)
             wanted = _schema()
         found = _schema()
@@ -113,15 +116,29 @@ def schema_differences() -> tuple[list[str], list[str]]:
 def _schema() -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute(_SCHEMA)
-        return {line for (line,) in cursor.fetchall()}
+        return {_plain(line) for (line,) in cursor.fetchall()}
+
+
+def _plain(line: str) -> str:
+    """The line without casts of texts, and without the brackets around what was cast.
+
+    A database that was restored from a dump has read its own expressions again, and casts elsewhere.
+    """
+    plain = _CASTS.sub("", line)
+    while (bare := _BRACKETS.sub(r"\1", plain)) != plain:
+        plain = bare
+    return plain
 
 
 @contextmanager
-def _scratch_database() -> Iterator[None]:
-    """Point the connection at a fresh, empty database for the length of the block."""
+def scratch_database(purpose: str) -> Iterator[None]:
+    """Point the connection at a fresh, empty database of the same server for the length of the block.
+
+    Within `as_owner`, who needs the right to create databases.
+    """
     settings_dict = connections[DEFAULT_DB_ALIAS].settings_dict
-    # One name per database: what a killed run left behind is removed by the next.
-    scratch = f"{settings_dict['NAME']}_verify"
+    # One name per purpose: what a killed run left behind is removed by the next.
+    scratch = f"{settings_dict['NAME']}_{purpose}"
     _drop_and_create(scratch)
     connection.close()
     connection.settings_dict = settings_dict | {"NAME": scratch}

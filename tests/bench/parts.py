@@ -43,6 +43,9 @@ def _set_up() -> None:
     from django.core.management import call_command
     from django.test.utils import setup_test_environment
 
+    from config import assets
+
+    assets.collect()
     call_command("migrate", verbosity=0, run_syncdb=True)
     setup_test_environment()
 
@@ -102,6 +105,13 @@ def _passwords(database: Database, options: argparse.Namespace) -> list[Figure]:
     return passwords.meter_times()
 
 
+def _backups(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import backups
+
+    database.be_durable()
+    return backups.drill(database)
+
+
 def _people(database: Database, options: argparse.Namespace) -> list[Figure]:
     from tests.bench import people_pages
 
@@ -125,4 +135,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "passwords": _passwords,
     "people": _people,
     "figures": _figures,
+    "backups": _backups,
 }

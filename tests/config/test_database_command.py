@@ -156,6 +156,8 @@ def test_verify_names_what_differs(manage: Manage) -> None:
     differences = json.loads(result.stdout)
     unnamed = [damage for damage, kind, named in DAMAGES if not any(named in line for line in differences[kind])]
     assert unnamed == []
+    lines = manage("database", "verify").stdout.splitlines()
+    assert lines == [f"{kind:<10}  {line}" for kind in ("missing", "unexpected") for line in differences[kind]]
     # The constraint, the index, the column of its old kind, and both triggers; nothing else is missed.
     assert len(differences["missing"]) == 5
 

@@ -151,7 +151,7 @@ COMMANDS = {
         "unlock": "",
     },
     "auditlog": {"audit": "", "watch": ""},
-    "config": {"cleanup": "", "database": "", "flush": "", "migrate": "", "serve": "", "worker": ""},
+    "config": dict.fromkeys(["backup", "cleanup", "database", "flush", "migrate", "restore", "serve", "worker"], ""),
     "healthcheck": {"health": ""},
 }
 

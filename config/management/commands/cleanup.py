@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config import retention
+from config.progress import progress_bar, silent
 from config.retention import Outcome, Rule
 
-BAR = 40  # characters
-WIPE = "\r\033[K"
 Show = Callable[[int], None]  # how many more are deleted
 
 
@@ -46,7 +44,7 @@ class Command(BaseCommand):
         """Return what was done, also when Ctrl-C ended it."""
         deleted = {rule.name: 0 for rule in rules}
         try:
-            with _progress_bar(rules) as show:
+            with _shown(rules) as show:
 
                 def tell(rule: Rule, batch: int) -> None:
                     deleted[rule.name] += batch
@@ -98,23 +96,18 @@ def _table(outcomes: list[Outcome], counted: str) -> Iterator[str]:
 
 
 @contextmanager
-def _progress_bar(rules: list[Rule]) -> Iterator[Show]:
-    """On a terminal a bar, which is wiped away at the end; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda more: None
-        return
-    total, done = max(1, sum(rule.overdue() for rule in rules)), 0
+def _shown(rules: list[Rule]) -> Iterator[Show]:
+    """On a terminal a bar, over all that is overdue."""
+    with progress_bar() as tell:
+        if tell is silent:
+            yield lambda more: None
+            return
+        total, done = sum(rule.overdue() for rule in rules), 0
 
-    def show(more: int) -> None:
-        nonlocal done
-        done += more
-        share = min(1.0, done / total)
-        sys.stderr.write(f"{WIPE}[{'#' * round(BAR * share):<{BAR}}] {share:4.0%}")
-        sys.stderr.flush()
+        def show(more: int) -> None:
+            nonlocal done
+            done += more
+            tell("deleting", done, total)
 
-    show(0)
-    try:
+        show(0)
         yield show
-    finally:
-        sys.stderr.write(WIPE)
-        sys.stderr.flush()

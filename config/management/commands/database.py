@@ -84,8 +84,8 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"missing": missing, "unexpected": unexpected}, indent=2))
         else:
-            self.stdout.writelines(f"missing     {line}" for line in missing)
-            self.stdout.writelines(f"unexpected  {line}" for line in unexpected)
+            self.stdout.writelines(f"missing     {line}\n" for line in missing)
+            self.stdout.writelines(f"unexpected  {line}\n" for line in unexpected)
             if not missing and not unexpected:
                 self.stdout.write("The schema is what the migrations make.")
         if missing or unexpected:
