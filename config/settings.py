@@ -14,6 +14,7 @@ import django_stubs_ext
 import environ
 
 from config import logs
+from config.database import branches
 from config.database.settings import databases
 from config.env import Environment
 
@@ -106,7 +107,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Database ----------------------------------------------------------------------------------------
 EMBEDDED_POSTGRES = env.choice("EMBEDDED_POSTGRES", ("persistent", "throwaway"), "persistent")
-DATABASES = databases(env)
+DATABASE_BRANCH = branches.current(BASE_DIR) if EMBEDDED_POSTGRES == "persistent" else branches.MAIN
+DATABASES = databases(env, embedded_name=branches.database_of(DATABASE_BRANCH))
 # Seconds that one request may wait for the database in all; the page then is a 503 within three seconds.
 DATABASE_DEADLINE = env.seconds("DATABASE_DEADLINE", 2.0, low=0.1, high=60)
 

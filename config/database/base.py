@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg2
+from django.conf import settings
 from django.db.backends.postgresql import base
 from django.dispatch import Signal
 from django.utils.asyncio import async_unsafe
 
-from config.database import deadline, embedded
+from config.database import branches, deadline, embedded
 
 deadline.install()
+_NO_BRANCH = "There is no branch %r any more; `manage.py database branch --switch main` goes back to the first."
 connection_failed = Signal()  # an attempt to connect; Django tells of those that succeed
 
 
@@ -38,7 +41,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 with deadline.charged():
                     embedded.ensure_running(deadline.remaining_seconds())
                 conn_params["host"] = embedded.socket_directory()
-            return super().get_new_connection(conn_params)
+            try:
+                return super().get_new_connection(conn_params)
+            except psycopg2.OperationalError as error:
+                if settings.DATABASE_BRANCH != branches.MAIN and "does not exist" in str(error):
+                    raise psycopg2.OperationalError(_NO_BRANCH % settings.DATABASE_BRANCH) from error
+                raise
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         """As Django's, but at the end of a transaction whose connection is gone there is nothing to set.

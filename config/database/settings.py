@@ -11,10 +11,11 @@ from config.embedded_postgres import DATABASE, OWNER_ROLE, PORT, RUNTIME_ROLE
 from config.env import Environment
 
 
-def databases(env: Environment) -> dict[str, dict[str, Any]]:
+def databases(env: Environment, *, embedded_name: str = DATABASE) -> dict[str, dict[str, Any]]:
     """Return the aliases ``default`` (runtime role) and ``direct`` (owner role, past any pooler).
 
-    Migrations, locks, DDL and COPY use ``direct``; pages and commands use ``default``.
+    Migrations, locks, DDL and COPY use ``direct``; pages and commands use ``default``. `embedded_name` is the database
+    of the embedded server that is used.
     """
     url = env.text("DATABASE_URL")
     direct_url = env.text("DATABASE_DIRECT_URL") or url
@@ -31,8 +32,8 @@ def databases(env: Environment) -> dict[str, dict[str, Any]]:
         "CONN_MAX_AGE": env.integer("DATABASE_CONN_MAX_AGE", 3600, low=0, high=86400),
         "CONN_HEALTH_CHECKS": env.flag("DATABASE_HEALTH_CHECKS", default=True),
     }
-    default = common | _target(env, "DATABASE_URL", url, RUNTIME_ROLE)
-    direct = common | _target(env, "DATABASE_DIRECT_URL", direct_url, OWNER_ROLE)
+    default = common | _target(env, "DATABASE_URL", url, RUNTIME_ROLE, embedded_name)
+    direct = common | _target(env, "DATABASE_DIRECT_URL", direct_url, OWNER_ROLE, embedded_name)
     if pooled:
         # PgBouncer in transaction mode hands each transaction another session: a cursor held on the server
         # and settings sent at connection start would belong to somebody else. Set the timeouts on the role.
@@ -48,12 +49,12 @@ def databases(env: Environment) -> dict[str, dict[str, Any]]:
     return {"default": default, "direct": direct}
 
 
-def _target(env: Environment, name: str, url: str, embedded_role: str) -> dict[str, Any]:
+def _target(env: Environment, name: str, url: str, embedded_role: str, embedded_name: str) -> dict[str, Any]:
     """The server part of one alias: from `url`, or the embedded server when it is empty."""
     options: dict[str, Any] = {"application_name": "gatehouse"}
     if not url:
         options["embedded"] = True
-        return {"NAME": DATABASE, "USER": embedded_role, "PORT": str(PORT), "OPTIONS": options}
+        return {"NAME": embedded_name, "USER": embedded_role, "PORT": str(PORT), "OPTIONS": options}
     try:
         target: dict[str, Any] = environ.Env.db_url_config(url)
     except (ValueError, TypeError, ImproperlyConfigured):

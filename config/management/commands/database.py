@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection, connections
+from django.template.defaultfilters import filesizeformat
 from psycopg2 import errorcodes
 
-from config.database import embedded, operations
+from config.database import branches, embedded, operations
+from config.database.branches import Branch, BranchError
 
 
 class Command(BaseCommand):
@@ -28,10 +32,13 @@ class Command(BaseCommand):
             ("verify", "compare the live schema with what the migrations make"),
             ("reset", "delete everything in the database and make it anew"),
             ("upgrade", "apply the migrations that are missing, and report each step"),
+            ("branch", "copy the development database for a feature branch; list, switch between and drop copies"),
         ):
             action = actions.add_parser(name, help=text, description=text)
-            if name in ("status", "verify", "upgrade"):
+            if name in ("status", "verify", "upgrade", "branch"):
                 action.add_argument("--json", action="store_true", help="for programs")
+            if name == "branch":
+                _of_branch(action)
             if name == "shell":
                 action.add_argument("--owner", action="store_true", help="with the rights of the owner role")
             if name == "reset":
@@ -108,6 +115,47 @@ class Command(BaseCommand):
             raise CommandError("Somebody is connected to it. Stop Gatehouse first; nothing was changed.") from error
         self.stdout.write(f"“{name}” is empty, with this code's schema.")
 
+    def _branch(self, *, name: str | None, as_list: bool, switch: str | None, drop: str | None, **options: Any) -> None:
+        self._require_embedded("branch")
+        if sum(map(bool, (name, as_list, switch, drop))) != 1:
+            raise CommandError("Say one of NAME, --list, --switch NAME and --drop NAME.")
+        embedded.ensure_running(None)
+        used, where = settings.DATABASE_BRANCH, embedded.socket_directory()
+        try:
+            if name:
+                branches.make(name, source=used, socket_directory=where)
+                self.stdout.write(
+                    f"“{name}” is a copy of “{used}”. Use it with `manage.py database branch --switch {name}`."
+                )
+            elif switch:
+                branches.switch(settings.BASE_DIR, switch, socket_directory=where)
+                self.stdout.write(f"“{switch}” is used from now on. Start Gatehouse again if it runs.")
+            elif drop:
+                branches.drop(drop, used=used, socket_directory=where)
+                self.stdout.write(f"“{drop}” is dropped.")
+            else:
+                self._list_branches(branches.every(socket_directory=where), as_json=options["json"])
+        except BranchError as fault:
+            raise CommandError(str(fault)) from fault
+
+    def _list_branches(self, found: list[Branch], *, as_json: bool) -> None:
+        facts = [asdict(branch) | {"used": branch.name == settings.DATABASE_BRANCH} for branch in found]
+        if as_json:
+            self.stdout.write(json.dumps(facts, indent=2))
+            return
+        width = max(len(branch.name) for branch in found)
+        for branch, fact in zip(found, facts, strict=True):
+            mark = "*" if fact["used"] else " "
+            self.stdout.write(f"{mark} {branch.name:<{width}}  {filesizeformat(branch.size):>10}  {branch.database}")
+
     def _require_embedded(self, action: str) -> None:
         if not embedded.is_embedded():
             raise CommandError(f"“{action}” is for the embedded server; this project uses the one of DATABASE_URL.")
+
+
+def _of_branch(parser: CommandParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="make a copy of the one in use, with this name")
+    of_one = parser.add_mutually_exclusive_group()
+    of_one.add_argument("--list", action="store_true", dest="as_list", help="all of them, with a star at the used one")
+    of_one.add_argument("--switch", metavar="NAME", help=f"use this one from now on; the first is {branches.MAIN}")
+    of_one.add_argument("--drop", metavar="NAME", help="delete this one with all in it")
