@@ -53,8 +53,7 @@ SELECT id, created_at FROM accounts_invitation WHERE uses > 0 OR hashtext(id::te
 """
 
 
-def measure(database: Database) -> list[Figure]:
-    fill(database)
+def measure() -> list[Figure]:
     return [_login(), *_stats(), *_funnels(), *_counting(), *_one_person()]
 
 

@@ -113,15 +113,10 @@ def _backups(database: Database, options: argparse.Namespace) -> list[Figure]:
 
 
 def _people(database: Database, options: argparse.Namespace) -> list[Figure]:
-    from tests.bench import people_pages
+    from tests.bench import accounts_at_scale, people_pages
 
-    return people_pages.page_times()
-
-
-def _figures(database: Database, options: argparse.Namespace) -> list[Figure]:
-    from tests.bench import accounts_at_scale
-
-    return accounts_at_scale.measure(database)
+    accounts_at_scale.fill(database)
+    return [*people_pages.page_times(), *accounts_at_scale.measure()]
 
 
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
@@ -134,6 +129,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "statistics": _health_figures,
     "passwords": _passwords,
     "people": _people,
-    "figures": _figures,
     "backups": _backups,
 }
