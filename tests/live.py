@@ -89,8 +89,8 @@ class Database(scratch.Database):
 @contextlib.contextmanager
 def own_database(*, migrated: bool = True) -> Iterator[Database]:
     """A fast throw-away PostgreSQL, with this code's schema unless told otherwise."""
-    if not migrated:
-        with scratch.own_database(migrated=False) as made:
+    if not migrated or MIGRATED_FILES not in os.environ:  # the bench has none
+        with scratch.own_database(migrated=migrated) as made:
             yield Database(made.cluster)
         return
     cluster = EmbeddedPostgres.throwaway_cluster()

@@ -117,9 +117,9 @@ def make(directory: Path, *, tell: Tell = silent) -> Backup:
 
     Raises BackupError, and leaves nothing behind; so does an interruption. The site runs on meanwhile.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     now = datetime.now(UTC)
     with owner_connection() as owner, _failures_said():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = owner.settings_dict["NAME"]
         path = directory / f"{name}-{now:%Y%m%dT%H%M%SZ}.dump"
         unfinished = path.with_suffix(".part")

@@ -63,7 +63,7 @@ def run(
     info = connection.connection.info
     # Its parameters have no password.
     address = make_dsn(**info.dsn_parameters | {"application_name": f"gatehouse-{program.name}"})
-    said: list[str] = []
+    complaints: list[str] = []
     with subprocess.Popen(
         [program, f"--dbname={address}", *arguments],
         env=os.environ | ({"PGPASSWORD": info.password} if info.password else {}),
@@ -75,10 +75,11 @@ def run(
     ) as process:
         try:
             for line in process.stderr or ():
-                said = [*said[-9:], line.strip()]
+                if "error:" in line:  # what follows such a line may quote rows
+                    complaints.append(line.strip())
                 tell(line.strip())
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        raise ProgramError(f"{program.name} failed: {' '.join(said[-3:]) or process.returncode}")
+        raise ProgramError(f"{program.name} failed: {' '.join(complaints[:3]) or f'exit code {process.returncode}'}")

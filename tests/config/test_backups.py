@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import stat
@@ -81,6 +82,18 @@ def make(database: Database, directory: Path) -> Path:
     done = backup(database, directory, "--json")
     assert done.returncode == 0, done.stderr
     return Path(json.loads(done.stdout)["file"])
+
+
+@pytest.fixture(scope="module")
+def original(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(database, tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def file(original: Path, directory: Path) -> Path:
+    """A backup of `database`, with its manifest, for one test."""
+    shutil.copytree(original.parent, directory)
+    return directory / original.name
 
 
 def restore(database: Database, file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -175,6 +188,13 @@ def test_whoever_stops_it_finds_nothing_left(database: Database, directory: Path
     wait_until(lambda: dumps(database) == 0, "the program is gone")
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null", "/dev/full/backups"])
+def test_where_nothing_can_be_written_is_said(database: Database, place: str) -> None:
+    done = backup(database, Path(place))
+    assert done.returncode == 1
+    assert re.fullmatch(rf"CommandError: {place}: [A-Z][a-z ]+. Correct that, then try again.\n", done.stderr)
+
+
 def dumps(database: Database) -> int:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND application_name = 'gatehouse-pg_dump'"
     return int(database.value(waiting, "LOCK TABLE%"))
@@ -191,8 +211,7 @@ def locked(database: Database) -> Iterator[None]:
 # Proving
 
 
-def test_a_backup_proves_itself_and_leaves_no_database(database: Database, directory: Path) -> None:
-    make(database, directory)
+def test_a_backup_proves_itself_and_leaves_no_database(database: Database, file: Path, directory: Path) -> None:
     proven = backup(database, directory, "--verify")
     assert (proven.returncode, proven.stderr) == (0, "")
     assert "as many in every table as were backed up." in proven.stdout
@@ -200,8 +219,7 @@ def test_a_backup_proves_itself_and_leaves_no_database(database: Database, direc
     assert database.rows("SELECT 1 FROM pg_database WHERE datname LIKE '%%_proof'") == []
 
 
-def test_a_backup_that_holds_less_than_it_says_is_found_out(database: Database, directory: Path) -> None:
-    file = make(database, directory)
+def test_a_backup_that_holds_less_than_it_says_is_found_out(database: Database, file: Path, directory: Path) -> None:
     manifest = json.loads(file.with_suffix(".json").read_text())
     manifest["rows"]["accounts_user"] += 1
     manifest["newest_seal"] = "0" * 64
@@ -214,9 +232,8 @@ def test_a_backup_that_holds_less_than_it_says_is_found_out(database: Database, 
 
 
 def test_a_file_that_was_changed_or_cut_is_not_believed(
-    database: Database, directory: Path, elsewhere: Database
+    database: Database, elsewhere: Database, file: Path, directory: Path
 ) -> None:
-    file = make(database, directory)
     whole = file.read_bytes()
     for broken in (whole[:-1], whole[:-1] + b"x", b""):
         file.write_bytes(broken)
@@ -273,16 +290,15 @@ def test_what_was_backed_up_is_elsewhere_when_the_server_is_destroyed(tmp_path: 
             assert sign_up_at_once(site, [("newcomer", "newcomer@example.com")])[0].status == 303
 
 
-def test_a_database_that_is_not_empty_is_left_as_it_is(database: Database, directory: Path) -> None:
-    file, before = make(database, directory), counts(database)
+def test_a_database_that_is_not_empty_is_left_as_it_is(database: Database, file: Path) -> None:
+    before = counts(database)
     done = restore(database, file)
     assert done.returncode == 1
     assert f"“{database.name}” is not empty, and a restore replaces nothing." in done.stderr
     assert counts(database) == before
 
 
-def test_it_asks_first(database: Database, directory: Path, elsewhere: Database) -> None:
-    file = make(database, directory)
+def test_it_asks_first(elsewhere: Database, file: Path) -> None:
     asked = manage("restore", str(file), environment=elsewhere.environment, stdin=None, input="no\n")
     assert (asked.returncode, asked.stderr) == (1, "CommandError: Nothing was changed.\n")
     assert counts(elsewhere) == {}
@@ -290,8 +306,7 @@ def test_it_asks_first(database: Database, directory: Path, elsewhere: Database)
     assert json.loads(told.stdout[told.stdout.index("{") :])["ok"] is True
 
 
-def test_a_backup_of_newer_code_is_refused(database: Database, directory: Path, elsewhere: Database) -> None:
-    file = make(database, directory)
+def test_a_backup_of_newer_code_is_refused(elsewhere: Database, file: Path) -> None:
     manifest = json.loads(file.with_suffix(".json").read_text())
     manifest["migrations"].append("accounts.9999_of_tomorrow")
     file.with_suffix(".json").write_text(json.dumps(manifest))
@@ -301,10 +316,7 @@ def test_a_backup_of_newer_code_is_refused(database: Database, directory: Path, 
     assert counts(elsewhere) == {}
 
 
-def test_what_fails_half_way_leaves_the_database_empty(
-    database: Database, directory: Path, elsewhere: Database
-) -> None:
-    file = make(database, directory)
+def test_what_fails_half_way_leaves_the_database_empty(elsewhere: Database, file: Path) -> None:
     elsewhere.rows("CREATE FUNCTION auditlog_horizon() RETURNS int LANGUAGE sql AS 'SELECT 1'")  # in the way
     done = restore(elsewhere, file)
     assert done.returncode == 1
