@@ -175,8 +175,8 @@ class JudgedBesideFirstField(JudgedForm):
         user: User,
         password_field_name: str = "new_password2",  # noqa: S107 - the name of a field
     ) -> None:
-        if password_field_name in self.cleaned_data:
-            self.judge(user)
+        """Also when the repetition differs: all that is wrong is told at once."""
+        self.judge(user)
 
     @property
     def whose(self) -> str:
@@ -193,6 +193,10 @@ class ChangePasswordForm(JudgedBesideFirstField, PasswordChangeForm):
     old_password = PasswordField(label=_("Current password"), autocomplete="current-password")
     new_password1 = NewPasswordField(label=_("New password"))
     new_password2 = NewPasswordField(label=_("New password again"))
+    error_messages = {
+        **PasswordChangeForm.error_messages,
+        "password_incorrect": _("That is not your current password. Please type it again."),
+    }
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         self.request = request
@@ -253,7 +257,7 @@ class ChangeAddressForm(forms.Form):
 
 
 class ProfileForm(forms.ModelForm[User]):
-    """`version` is that of the row when the page was made: of two tabs, the second is told."""
+    """`version` is that of the row when the page was made: of two tabs, the second is told, and loses nothing."""
 
     stored: Sequence[tuple[Any, str]] = ()  # (label, value)
     version = forms.IntegerField(min_value=1, max_value=2**31 - 1, widget=forms.HiddenInput)
@@ -278,16 +282,23 @@ class ProfileForm(forms.ModelForm[User]):
         super().__init__(data, instance=instance, initial={"version": instance.version})
         if len(settings.LANGUAGES) == 1:
             del self.fields["language"]
+        for name in self._meta.fields or ():
+            if name in self.fields:
+                self.fields[name].show_hidden_initial = True  # so that it is known what was left alone
 
     def renewed(self, current: User) -> ProfileForm:
         """Return the form with what was typed and the version of `current`: sent again, it is meant.
 
-        It also says what is saved now and differs from what was typed (`stored`).
+        What was left alone is as `current` has it. `stored` says what is saved in place of what was typed.
         """
         data = cast("QueryDict", self.data).copy()
         data["version"] = str(current.version)
+        saved = {name: value for name, value in model_to_dict(current).items() if name in self.fields}
+        for name, value in saved.items():
+            if name not in self.changed_data:
+                data[name] = value
+            data[self[name].html_initial_name] = value
         form = type(self)(data, instance=current)
-        saved = model_to_dict(current, fields=self.Meta.fields)
         form.is_valid()
         form.stored = [(form[name].label, saved[name]) for name in form.changed_data if name in saved]
         return form

@@ -88,7 +88,7 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
         Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())
     invitation = _new(terms, acting_user, email=email)
     _insert([invitation], terms.roles, acting_user)
-    _send(invitation)
+    jobs.send_invitation.enqueue(str(invitation.pk))
     return invitation
 
 
@@ -107,6 +107,8 @@ def _new(terms: Terms, acting_user: User | None, *, email: str = "") -> Invitati
         lifetime_days=days,
         expires_at=timezone.now() + timedelta(days=days),
     )
+    if email:
+        invitation.delivery, invitation.sent_at = Delivery.QUEUED, timezone.now()
     invitation.clean_fields()
     return invitation
 
@@ -250,22 +252,18 @@ def _require_sendable(invitation: Invitation) -> None:
 
 
 def _send_again(invitation: Invitation, also: Sequence[str] = ()) -> Invitation:
-    """Extend and send inside the caller's transaction, which has locked the row and changed the columns `also`."""
+    """Extend inside the caller's transaction, which has locked the row and changed the columns `also`.
+
+    Queue a mail if there is an address to send it to.
+    """
     lifetime = timedelta(days=invitation.lifetime_days)
     invitation.expires_at = max(invitation.expires_at, timezone.now() + lifetime)
     invitation.asked_at = None
-    _send(invitation, also=["expires_at", "asked_at", *also])
-    return invitation
-
-
-def _send(invitation: Invitation, also: Sequence[str] = ()) -> None:
-    """Save the columns `also`, and queue a mail if there is an address to send it to."""
     if invitation.email:
         invitation.delivery, invitation.sent_at = Delivery.QUEUED, timezone.now()
         jobs.send_invitation.enqueue(str(invitation.pk))
-        also = [*also, "delivery", "sent_at"]
-    if also:
-        invitation.save(update_fields=also)
+    invitation.save(update_fields=["expires_at", "asked_at", "delivery", "sent_at", *also])
+    return invitation
 
 
 def find(token: str) -> Invitation:

@@ -51,13 +51,15 @@ def send_invitation(invitation_id: str) -> None:
     """Mail an invitation that is still open to its address, and note whether it could be delivered."""
     found = Invitation.objects.filter(pk=invitation_id)
     invitation = found.get()
-    found.update(delivery=Invitation.Delivery.FAILED)  # until it has gone out
-    if invitation.state != Invitation.State.OPEN:
-        return
-    if _mail_within_limits(
-        "invitation", invitation.email_canonical, partial(emails.send_invitation, invitation), invitation=invitation_id
-    ):
-        found.update(delivery=Invitation.Delivery.DELIVERED)
+    delivery = Invitation.Delivery.FAILED  # unless it goes out, also when the mail server refuses
+    send = partial(emails.send_invitation, invitation)
+    try:
+        if invitation.state == Invitation.State.OPEN and _mail_within_limits(
+            "invitation", invitation.email_canonical, send, invitation=invitation_id
+        ):
+            delivery = Invitation.Delivery.DELIVERED
+    finally:
+        found.update(delivery=delivery)
 
 
 @task()

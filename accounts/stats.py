@@ -6,13 +6,13 @@ Each figure says whether it was counted or estimated. Other parts add their own 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from operator import eq
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -130,15 +130,16 @@ def users() -> Sequence[Figure]:
     tombstones = User.objects.filter(deleted_at__isnull=False)
     erased = _counted("erased", _("erased"), tombstones, rows, lambda _active, _confirmed, kept: not kept)
     total = rows.rows - int(erased.value)  # type: ignore[arg-type]
+    # Of a few weeks, and by an index; who is to be erased counts as nothing else, also when deactivated before.
+    planned = User.objects.filter(erase_at__isnull=False).aggregate(
+        all=Count("pk"), deactivated=Count("pk", filter=Q(is_active=False))
+    )
+    shut_out = max(0, int(deactivated.value) - planned["deactivated"])  # type: ignore[arg-type]
     return [
         Figure(name="total", label=_("total"), value=total, estimated=not rows.whole),
-        Figure(
-            name="active",
-            label=_("active"),
-            value=total - int(deactivated.value),  # type: ignore[arg-type]
-            estimated=not rows.whole,
-        ),
-        deactivated,
+        Figure(name="active", label=_("active"), value=total - shut_out - planned["all"], estimated=not rows.whole),
+        replace(deactivated, value=shut_out),
+        Figure(name="scheduled", label=_("to be erased"), value=planned["all"]),
         erased,
         _of_sample("unconfirmed", _("not confirmed"), rows, lambda _, confirmed, kept: kept and not confirmed),
         Figure(name="staff", label=_("staff"), value=User.objects.filter(is_staff=True).count()),

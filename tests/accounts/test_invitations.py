@@ -19,6 +19,7 @@ from accounts import jobs as jobs_module
 from accounts.errors import AccountError
 from accounts.invitations import Terms
 from accounts.models import Invitation, Redemption, User
+from auditlog.models import Record
 from config.worker import Worker
 from tests.accounts.conftest import jobs, run_jobs
 from tests.factories import PASSWORD, InvitationFactory, UserFactory
@@ -486,6 +487,13 @@ def test_a_failed_mail_loses_nothing_and_is_tried_again(settings: Any) -> None:
     DBTaskResult.objects.update(run_after=timezone.now())
     assert len(run_jobs()) == 1
     assert fresh(made).delivery == "delivered"
+
+
+def test_the_trail_says_of_a_mail_that_goes_out_at_once_that_it_waited_and_was_delivered() -> None:
+    (made,) = invitations.invite_addresses(["ada@example.com"], Terms(), acting_user=None)
+    run_jobs()
+    records = Record.objects.filter(resource="accounts.invitation", object_id=str(made.pk)).order_by("id")
+    assert [record.after.get("delivery") for record in records] == ["queued", "delivered"]
 
 
 def test_an_invitation_that_ended_meanwhile_is_not_mailed() -> None:

@@ -157,6 +157,31 @@ def test_of_two_tabs_the_second_is_told_and_may_then_decide(owners_browser: Clie
     assert owner.full_name == "Second"
 
 
+def test_what_the_second_tab_has_left_alone_stays_as_the_first_has_saved_it(
+    owners_browser: Client, owner: User
+) -> None:
+    shown = owners_browser.get(PROFILE).context["form"]
+    first, second = sent(shown), sent(shown)
+    assert owners_browser.post(PROFILE, first | {"full_name": "First", "bio": "By the first"}).status_code == 303
+    told = owners_browser.post(PROFILE, second | {"bio": "By the second"})
+    assert told.status_code == 409
+    assert told.context["form"].stored == [("About you", "By the first")]
+    assert owners_browser.post(PROFILE, sent(told.context["form"])).status_code == 303
+    owner.refresh_from_db()
+    assert (owner.full_name, owner.bio) == ("First", "By the second")
+
+
+def sent(form: Any) -> dict[str, str]:
+    """What a browser sends of a form that nobody touches."""
+    page = str(form)
+    pairs = {name: str(form[name].value() or "") for name in form.fields}
+    hidden = re.findall(r'name="(initial-\w+)"(?: value="([^"]*)")?', page) + re.findall(
+        r'value="([^"]*)" name="(initial-\w+)"', page
+    )
+    assert len(hidden) == len(SAID)
+    return pairs | dict(hidden)
+
+
 def test_a_double_click_is_no_second_tab(owners_browser: Client) -> None:
     assert [owners_browser.post(PROFILE, FORM).status_code for _click in range(2)] == [303, 303]
     assert Record.objects.filter(resource="accounts.user", action="update", reason="own profile edited").count() == 1
@@ -174,7 +199,7 @@ def test_signing_in_elsewhere_makes_no_open_page_stale(owners_browser: Client) -
 def test_a_picture_is_a_link_that_no_page_fetches(owners_browser: Client) -> None:
     User.objects.update(avatar_url="https://tracker.example/me.png")
     page = text_of(owners_browser.get(PROFILE))
-    assert re.findall(r'<(\w+)[^>]*"https://tracker\.example/me\.png"', page) == ["a", "input"]
+    assert re.findall(r'<(\w+)[^>]*"https://tracker\.example/me\.png"', page) == ["a", "input", "input"]
     assert 'rel="noopener noreferrer nofollow"' in page
 
 
