@@ -62,7 +62,7 @@ def register(name: str, part: Part) -> None:
 
 
 def ask_for_data(user: User) -> DataExport:
-    """Let the worker make `user` a copy, in place of any earlier one.
+    """Let the worker make `user` a copy. An earlier one can be downloaded until it is there.
 
     Raises AccountError: ``data_export_waiting`` while one is being made, ``data_exports_limit``.
     """
@@ -73,7 +73,7 @@ def ask_for_data(user: User) -> DataExport:
             raise AccountError("data_export_waiting")
         if exports.filter(asked_at__gt=Now() - ASKED_WITHIN).count() >= MOST_A_DAY:
             raise AccountError("data_exports_limit", limit=MOST_A_DAY)
-        discard(exports)
+        discard(exports.exclude(state=State.READY))
         export = DataExport.objects.create(user=user)
         make_data_export.enqueue(str(export.pk))
         auditlog.record("data_asked", user)
@@ -112,6 +112,7 @@ def make(export_id: str) -> bool:
         if wanted is None or wanted.user.deleted_at is not None:
             return False
         size = _write(wanted)
+        discard(DataExport.objects.filter(user=wanted.user).exclude(pk=wanted.pk))
         DataExport.objects.filter(pk=wanted.pk).update(
             state=State.READY,
             size=size,

@@ -52,7 +52,7 @@ class Readiness:
         self._reading = Reading("database", datetime.now(UTC), taken=_NEVER)
         self._asked = self._listened = _NEVER  # monotonic seconds
         self._is_open = False
-        self._last_code = ""
+        self._last_code = "ok"  # a process that finds all well has nothing to tell
 
     def current(self) -> Reading:
         """Return the verdict within about CHECK_SECONDS; a drained host's is seen at once."""

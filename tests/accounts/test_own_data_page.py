@@ -226,6 +226,15 @@ def test_who_asks_anew_after_a_failure_gets_one_copy(browser: Client, owner: Use
     assert sorted(DataExport.objects.values_list("state", flat=True)) == ["over", "ready"]
 
 
+def test_an_earlier_copy_is_there_until_the_new_one_is(browser: Client, owner: User) -> None:
+    path = made(browser, owner)
+    assert ask(browser) == 303
+    assert browser.get(path).status_code == 200
+    run_jobs()
+    assert browser.get(path).status_code == 404
+    assert sorted(DataExport.objects.values_list("state", flat=True)) == ["over", "ready"]
+
+
 def test_the_job_may_run_twice(browser: Client, owner: User) -> None:
     path = made(browser, owner)
     export = DataExport.objects.get()
