@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import identity
 from accounts.models import User
 
-MOST = 20_000  # invitations that one funnel looks at, the newest
+MOST = 10_000  # invitations that one funnel looks at, the newest
 SHOWN = 20  # inviters
 NAMES = 200  # people whose name begins alike; most of them may have invited nobody
 

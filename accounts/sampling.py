@@ -17,7 +17,7 @@ from typing import Any
 from django.db import connection
 
 WHOLE_UP_TO = 20_000  # rows; a larger table is sampled
-PAGES = 600  # of a sample
+PAGES = 400  # of a sample
 _95_PERCENT = 1.96  # standard errors
 # As the planner reckons: rows to a page when it was last analysed, times the pages that there are now.
 _SIZE = """

@@ -5,12 +5,13 @@ Each figure says whether it was counted or estimated. Other parts add their own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from operator import eq
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
@@ -93,9 +94,13 @@ def sections() -> dict[str, Section]:
     return dict(_sections)
 
 
-def take() -> dict[str, Sequence[Figure]]:
-    """Ask for all figures now, by the name of their section."""
-    return {name: section.figures() for name, section in _sections.items()}
+def take(only: Iterable[str] = ()) -> dict[str, Sequence[Figure]]:
+    """Ask for all figures now, or for those of some sections, by the name of their section; people are sampled once."""
+    token = _sampled.set([])
+    try:
+        return {name: _sections[name].figures() for name in only or _sections}
+    finally:
+        _sampled.reset(token)
 
 
 def as_facts(taken: Mapping[str, Sequence[Figure]], at: datetime) -> dict[str, Any]:
@@ -115,20 +120,48 @@ def register_sections() -> None:
     register("funnel", _("Invitations of 30 days"), invitation_funnel)
 
 
-# Users
+# People
+
+
+class Person(NamedTuple):
+    """What a sample of people tells of each; `kind` is how the password is hashed."""
+
+    is_active: bool
+    is_confirmed: bool
+    is_kept: bool
+    has_factor: bool
+    kind: str
+
+
+_PERSON = ["is_active", "email_verified_at IS NOT NULL", "deleted_at IS NULL", f"({_HAS_FACTOR})", _KIND]
+_sampled: ContextVar[list[Sample] | None] = ContextVar("sampled_people", default=None)
+
+
+def _people() -> Sample:
+    taken = _sampled.get()
+    if taken:
+        return taken[0]
+    people = sample(User._meta.db_table, _PERSON)
+    if taken is not None:
+        taken.append(people)
+    return people
+
+
+def _who(test: Callable[[Person], bool]) -> Callable[..., bool]:
+    return lambda *values: test(Person(*values))
 
 
 def users() -> Sequence[Figure]:
-    rows = sample(User._meta.db_table, ["is_active", "email_verified_at IS NOT NULL", "deleted_at IS NULL"])
+    rows = _people()
     deactivated = _counted(
         "deactivated",
         _("deactivated"),
         User.objects.filter(is_active=False, deleted_at=None),  # as their index has it
         rows,
-        lambda active, _, kept: kept and not active,
+        _who(lambda person: person.is_kept and not person.is_active),
     )
     tombstones = User.objects.filter(deleted_at__isnull=False)
-    erased = _counted("erased", _("erased"), tombstones, rows, lambda _active, _confirmed, kept: not kept)
+    erased = _counted("erased", _("erased"), tombstones, rows, _who(lambda person: not person.is_kept))
     total = rows.rows - int(erased.value)  # type: ignore[arg-type]
     # Of a few weeks, and by an index; who is to be erased counts as nothing else, also when deactivated before.
     planned = User.objects.filter(erase_at__isnull=False).aggregate(
@@ -141,7 +174,9 @@ def users() -> Sequence[Figure]:
         replace(deactivated, value=shut_out),
         Figure(name="scheduled", label=_("to be erased"), value=planned["all"]),
         erased,
-        _of_sample("unconfirmed", _("not confirmed"), rows, lambda _, confirmed, kept: kept and not confirmed),
+        _of_sample(
+            "unconfirmed", _("not confirmed"), rows, _who(lambda person: person.is_kept and not person.is_confirmed)
+        ),
         Figure(name="staff", label=_("staff"), value=User.objects.filter(is_staff=True).count()),
         Figure(name="superusers", label=_("superusers"), value=User.objects.filter(is_superuser=True).count()),
     ]
@@ -217,8 +252,8 @@ def _events(event: str, *, of: Mapping[date, Mapping[str, int]]) -> Periods:
 
 
 def second_factor() -> Sequence[Figure]:
-    rows = sample(User._meta.db_table, [f"({_HAS_FACTOR})"])
-    share = rows.share(bool)
+    rows = _people()
+    share = rows.share(_who(lambda person: person.has_factor))
     staff = User.objects.filter(is_staff=True, is_active=True)
     protected = staff.filter(factors.has()).count()
     return [
@@ -250,8 +285,10 @@ def lockouts() -> Sequence[Figure]:
 
 def passwords() -> Sequence[Figure]:
     """Say how passwords are hashed, by algorithm and cost; of a large table from a sample."""
-    rows = sample(User._meta.db_table, [_KIND])
-    shares = {kind: rows.share(partial(eq, kind)) for (kind,) in rows.values()}
+    rows = _people()
+    shares = {
+        kind: rows.share(_who(partial(_is_hashed, kind))) for kind in {Person(*one).kind for one in rows.values()}
+    }
     return [
         Figure(
             name=kind,
@@ -263,6 +300,10 @@ def passwords() -> Sequence[Figure]:
         )
         for kind, share in sorted(shares.items(), key=lambda one: (-one[1].value, one[0]))
     ]
+
+
+def _is_hashed(kind: str, person: Person) -> bool:
+    return person.kind == kind
 
 
 def _kind(name: str) -> Any:

@@ -135,6 +135,7 @@ def _login() -> Figure:
 
 
 def _stats() -> Iterator[Figure]:
+    yield _figure("stats, all of them", stats.take)
     for name, section in stats.sections().items():
         yield _figure(f"stats: {name}", section.figures)
 

@@ -70,7 +70,7 @@ class Command(BaseCommand):
         self.stdout.write("\n".join(text))
 
     def _figures(self) -> list[str]:
-        taken = {name: stats.sections()[name].figures() for name in self.only}
+        taken = stats.take(self.only)
         now = timezone.now()
         if self.as_json:
             return [json.dumps(stats.as_facts(taken, now), indent=None if self.live else 2)]
