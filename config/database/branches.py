@@ -125,7 +125,9 @@ def _require(server: Any, name: str) -> None:
 @contextmanager
 def _server(socket_directory: str) -> Iterator[Any]:
     """A session that may copy and drop databases, each statement on its own."""
-    login = {"host": socket_directory, "port": PORT, "user": SUPERUSER, "dbname": "postgres"}
-    with closing(psycopg2.connect(**login, application_name="gatehouse-branches")) as connection:
+    connection = psycopg2.connect(
+        host=socket_directory, port=PORT, user=SUPERUSER, dbname="postgres", application_name="gatehouse-branches"
+    )
+    with closing(connection):
         connection.autocommit = True
         yield connection
