@@ -16,7 +16,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from accounts import identity, invitations, role_changes, roles, rules
 from accounts.csv_files import Row
@@ -25,6 +25,14 @@ from accounts.models import AddressChange, ErasedName, ReservedUsername, User
 
 OK, EXISTS, REFUSED = "ok", "exists", "refused"
 LONGEST_WHO = 100  # characters of a name or address in a verdict
+# What people read for a code that is no refusal: before anything is written, and after.
+PLANNED = {"created": _("would be created"), "updated": _("would be changed"), "invited": _("would be invited")}
+DONE = {"created": _("created"), "updated": _("changed"), "invited": _("invited")}
+REASONS = {
+    "exists": _("There is such a person already."),
+    "open": _("There is an open invitation to this address already."),
+    "twice": _("An earlier row says the same."),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class Verdict:
     result: str
     code: str
     words: str = ""
+
+
+def words_for(code: str, words: str, *, planned: bool) -> str:
+    """Return what a verdict says to people; its result and code, for programs, are the same before and after."""
+    return words or str(((PLANNED if planned else DONE) | REASONS).get(code, code))
 
 
 def verdict(row: Row, result: str, code: str, words: str = "") -> Verdict:
@@ -144,7 +157,7 @@ class PeoplePlanner:
         cells = _cells(row)
         name, address = identity.canonical_username(cells["username"]), identity.canonical_email(cells["email"])
         if self.memory.names.get(name) == address:
-            return verdict(row, EXISTS, "twice", gettext("An earlier row says the same."))
+            return verdict(row, EXISTS, "twice")
         if (by_name := self.by_name.get(name)) or address in self.by_address:
             return self._plan_known(row, by_name, self.by_address.get(address))
         user = User(username=cells["username"], email=cells["email"], full_name=cells.get("full_name", ""))
@@ -238,7 +251,7 @@ class InvitationPlanner:
         invitations.check_terms(email, terms, acting_user=self.acting_user)
         address = identity.canonical_email(email)
         if address in memory.addresses:
-            return verdict(row, EXISTS, "twice", gettext("An earlier row says the same."))
+            return verdict(row, EXISTS, "twice")
         self._over_quota = self._over_quota or invitations.quota_refusal(self._wanted + 1, self.acting_user)
         if self._over_quota:
             raise self._over_quota

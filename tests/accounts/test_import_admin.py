@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import BytesIO
 from typing import Any
 
@@ -35,6 +36,12 @@ def send(browser: Client, content: str | bytes = CONTENT, kind: str = "users", *
     return browser.post(ADD, {"kind": kind, "file": SimpleUploadedFile("people.csv", whole), **more})
 
 
+def cells_of(page: str) -> list[list[str]]:
+    """The table of verdicts, a list for each row."""
+    rows = re.findall("<tr>(.*?)</tr>", page.partition("<tbody>")[2], re.DOTALL)
+    return [re.findall("<td>(.*?)</td>", row) for row in rows]
+
+
 def newest() -> Import:
     return Import.objects.latest("created_at")
 
@@ -50,6 +57,13 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
     shown = text_of(browser.get(page))
     assert "Use at least 3 characters." in shown
     assert "Nothing is written yet." in shown
+    assert "1 to do, 1 there already, 1 refused" in shown
+    assert cells_of(shown) == [
+        ["4", "x", "refused", "Use at least 3 characters."],
+        ["2", "ada", "would be created", ""],
+        ["3", "owner", "left alone", "There is such a person already."],
+    ]
+    assert "2,ada,ok,created,would be created" in text_of(browser.get(f"{LIST}{begun.pk}/report/"))
     assert (begun.counts, begun.state) == ({"ok": 1, "exists": 1, "refused": 1}, "checked")
     assert not User.objects.filter(username="ada").exists()
     assert jobs() == []
@@ -57,6 +71,7 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
     assert browser.post(f"{LIST}{begun.pk}/start/")["Location"] == page
     assert jobs() == [("write_import", [str(begun.pk)])]
     assert "<progress" in text_of(browser.get(page))
+    assert "to do" not in text_of(browser.get(page))
     assert run_jobs() == []
     begun.refresh_from_db()
     assert (begun.state, begun.counts, bytes(begun.content)) == ("done", {"ok": 1, "exists": 1, "refused": 1}, b"")
@@ -67,13 +82,15 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
 
     again = browser.post(f"{LIST}{begun.pk}/start/", follow=True)
     assert "This import was begun already." in text_of(again)
+    assert "1 done, 1 there already, 1 refused" in text_of(again)
+    assert cells_of(text_of(again))[1] == ["2", "ada", "created", ""]
     report = browser.get(f"{LIST}{begun.pk}/report/")
     rows = list(csv.reader(text_of(report).splitlines()))
-    assert [row[:4] for row in rows] == [
-        ["line", "who", "result", "code"],
-        ["2", "ada", "ok", "created"],
-        ["3", "owner", "exists", "exists"],
-        ["4", "x", "refused", "username_too_short"],
+    assert rows == [
+        ["line", "who", "result", "code", "words"],
+        ["2", "ada", "ok", "created", "created"],
+        ["3", "owner", "exists", "exists", "There is such a person already."],
+        ["4", "x", "refused", "username_too_short", "Use at least 3 characters."],
     ]
 
 

@@ -201,8 +201,28 @@ def test_a_report_has_every_row_and_no_formula(import_file: Callable[..., Any], 
     assert oct(report.stat().st_mode & 0o777) == "0o600"
     header, good, bad = csv.reader(report.read_text().splitlines())
     assert header == ["line", "who", "result", "code", "words"]
-    assert good == ["2", "ada", "ok", "created", ""]
+    assert good == ["2", "ada", "ok", "created", "created"]
     assert bad[:4] == ["3", "'=cmd()", "refused", "username_characters"]
+
+
+def test_the_words_of_a_report_say_what_would_be_and_what_was_done(
+    import_file: Callable[..., Any], tmp_path: Path, owner: User
+) -> None:
+    def reported(content: str, *options: str, users: bool = True) -> list[list[str]]:
+        report = tmp_path / "report.csv"
+        import_file(content, "--report", str(report), *options, users=users)
+        return [row[2:] for row in csv.reader(report.read_text().splitlines())][1:]
+
+    there = ["exists", "exists", "There is such a person already."]
+    content = "username,email,full_name\nada,ada@example.com,\nowner,owner@example.com,Olga\n"
+    assert reported(content, "--dry-run") == [["ok", "created", "would be created"], there]
+    assert reported(content) == [["ok", "created", "created"], there]
+    changed = reported(content, "--update", "--dry-run") + reported(content, "--update")
+    assert changed == [there, ["ok", "updated", "would be changed"], there, ["ok", "updated", "changed"]]
+    open_one = ["exists", "open", "There is an open invitation to this address already."]
+    content = "email\nnew@example.com\n"
+    invited = [reported(content, *options, users=False) for options in (["--dry-run"], [], [])]
+    assert invited == [[["ok", "invited", "would be invited"]], [["ok", "invited", "invited"]], [open_one]]
 
 
 def test_mails_go_out_only_when_asked_for(import_file: Callable[..., Any]) -> None:

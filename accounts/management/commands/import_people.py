@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 import auditlog
 from accounts import importing
 from accounts.errors import AccountError
-from accounts.import_verdicts import EXISTS, OK, REFUSED, Verdict
+from accounts.import_verdicts import EXISTS, OK, REFUSED, Verdict, words_for
 from accounts.importing import Options
 from accounts.models import User
 from auditlog.exporting import csv_line
@@ -92,7 +92,7 @@ class Command(BaseCommand):
                 counts.update(each.result for each in verdicts)
                 refused += [each for each in verdicts if each.result == REFUSED][: SHOWN - len(refused)]
                 if report:
-                    report.writelines(csv_line(_cells(each)) for each in verdicts)
+                    report.writelines(csv_line(_cells(each, planned=dry_run)) for each in verdicts)
                 done += len(verdicts)
                 self._progress(done, facts["rows"])
         self._progress_ends()
@@ -143,8 +143,9 @@ def _acting_user(name: str | None) -> User | None:
     return user
 
 
-def _cells(verdict: Verdict) -> list[object]:
-    return [verdict.line, verdict.who, verdict.result, verdict.code, verdict.words]
+def _cells(verdict: Verdict, *, planned: bool) -> list[object]:
+    words = words_for(verdict.code, verdict.words, planned=planned)
+    return [verdict.line, verdict.who, verdict.result, verdict.code, words]
 
 
 @contextmanager
