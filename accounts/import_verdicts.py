@@ -52,8 +52,14 @@ def words_for(code: str, words: str, *, planned: bool) -> str:
 
 
 def verdict(row: Row, result: str, code: str, words: str = "") -> Verdict:
-    cells = row.cells or {}
-    return Verdict(row.line, (cells.get("username") or cells.get("email") or "")[:LONGEST_WHO], result, code, words)
+    cells = row.loose if row.cells is None else row.cells
+    who = _harmless(cells.get("username", "")) or _harmless(cells.get("email", ""))
+    return Verdict(row.line, who, result, code, words)
+
+
+def _harmless(cell: str) -> str:
+    """Return the cell for a line on a terminal: bounded, and without what would steer it."""
+    return "".join(letter for letter in cell if letter.isprintable())[:LONGEST_WHO]
 
 
 def refusal_of(row: Row, refusal: ValidationError | AccountError) -> Verdict:
@@ -106,7 +112,7 @@ class Roles:
         names = [name.strip() for name in re.split(r"[,;|]", cell) if name.strip()]
         for name in names:
             if name.lower() not in self.by_name:
-                raise AccountError("role_unknown", "roles", role=name[:LONGEST_WHO])
+                raise AccountError("role_unknown", "roles", role=_harmless(name))
         return list({group.pk: group for name in names if (group := self.by_name[name.lower()])}.values())
 
     def require_grantable(self, groups: Iterable[Group]) -> None:

@@ -205,6 +205,36 @@ def test_a_report_has_every_row_and_no_formula(import_file: Callable[..., Any], 
     assert bad[:4] == ["3", "'=cmd()", "refused", "username_characters"]
 
 
+@pytest.mark.parametrize(
+    ("row", "who"),
+    [
+        ("imp7,imp7@example.com", "imp7"),
+        (" imp7 ,imp7@example.com,Imp,Member,more", "imp7"),
+        (",imp7@example.com", "imp7@example.com"),
+        ("imp7", "imp7"),
+        (",,Imp", "nobody"),
+        ("\x1b[2J\u202e" + "n" * 200 + ",x", "[2J" + "n" * 97),
+        ("\x1b,imp7@example.com", "imp7@example.com"),
+    ],
+)
+def test_a_row_of_too_few_or_many_cells_says_whose_it_is(tmp_path: Path, capsys: Any, row: str, who: str) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f"{HEADER}{row}\n")
+    with suppress(SystemExit):
+        call_command("import_people", str(path), "--users")
+    assert capsys.readouterr().out.startswith(f"line 2, {who}: This row has ")
+
+
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(HEADER + "a\x1b[2Jda,ada@example.com,,\nbob,bob@example.com,,Bo\x1b[2Jss\n")
+    with suppress(SystemExit):
+        call_command("import_people", str(path), "--users")
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "line 2, a[2Jda: " in said and "“Bo[2Jss”" in said
+
+
 def test_the_words_of_a_report_say_what_would_be_and_what_was_done(
     import_file: Callable[..., Any], tmp_path: Path, owner: User
 ) -> None:
