@@ -64,6 +64,7 @@ MESSAGES = {
     "row_cells": _("This row has %(found)d cells, the header has %(wanted)d."),
     "row_days": _("The days until it expires must be a whole number from 1 to 365."),
     "row_two_people": _("This username and this address do not belong to the same person."),
+    "row_nobody": _("There is nobody with this name or address. To add somebody, a row needs both."),
     "row_raced": _("Others took this name or address at the same moment. Please import the file again."),
     "file_empty": _("The file is empty. Its first line must name the columns."),
     "file_line_too_long": _("Line %(line)d is longer than %(most)d bytes. Is this a CSV file?"),

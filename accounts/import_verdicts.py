@@ -166,6 +166,8 @@ class PeoplePlanner:
             return verdict(row, EXISTS, "twice")
         if (by_name := self.by_name.get(name)) or address in self.by_address:
             return self._plan_known(row, by_name, self.by_address.get(address))
+        if self.update and bool(name) != bool(address):
+            raise AccountError("row_nobody")
         user = User(username=cells["username"], email=cells["email"], full_name=cells.get("full_name", ""))
         user.clean()
         user.clean_fields(exclude=["password"])

@@ -332,6 +332,14 @@ def test_update_changes_name_and_roles_of_who_exists(import_file: Callable[..., 
     assert User.objects.get(username="new-one").full_name == "Nora"
 
 
+def test_update_by_a_name_or_address_that_nobody_has_says_so(import_file: Callable[..., Any]) -> None:
+    content = HEADER + ",nobody@example.com,Nobody,\nnobody,,,Member\n,,x,\nnew,new@example.com,,\n"
+    planned, written = import_file(content, "--update", "--dry-run"), import_file(content, "--update")
+    assert codes(planned) == codes(written) == {2: "row_nobody", 3: "row_nobody", 4: "blank"}
+    assert written["refused"][0]["words"].startswith("There is nobody with this name or address.")
+    assert written["counts"]["ok"] == 1
+
+
 def test_update_is_bound_by_the_rules(import_file: Callable[..., Any], owner: User) -> None:
     actor, staff = with_role("Administrator"), with_role("Auditor")
     owner.groups.set(Group.objects.filter(name="Member"))
