@@ -76,6 +76,9 @@ MESSAGES = {
     "file_columns_twice": _("The first line names a column twice."),
     "file_too_many_rows": _("The file has more than %(most)d rows. Please split it, or use the command import_people."),
     "import_not_waiting": _("This import was begun already."),
+    "import_none_to_resume": _(
+        "No interrupted import of this file, with the same options, was found. To begin one, leave out --resume."
+    ),
     "import_rights_lost": _("Whoever began this import may not do so any more."),
     "import_person_erased": _("A person in this file was erased. If the others are still wanted, import them anew."),
     "code_wrong": _("This code is not right, or was used already. Please enter the next one."),

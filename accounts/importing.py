@@ -164,7 +164,7 @@ def start(import_id: UUID, *, acting_user: User) -> None:
 def begin(file: BinaryIO, name: str, options: Options, *, acting_user: User | None, resume: bool = False) -> Import:
     """Begin to import a command's file, or go on with the same file where an import of it stopped (`resume`).
 
-    Raises AccountError (``file_*``), PermissionDenied.
+    Raises AccountError (``file_*``, ``import_none_to_resume``), PermissionDenied.
     """
     require_rights(options, acting_user)
     found = survey(file, options)
@@ -172,8 +172,9 @@ def begin(file: BinaryIO, name: str, options: Options, *, acting_user: User | No
     if resume:
         same = {column: facts[column] for column in ("kind", "sha256", "update_existing", "send_mail", "started_by")}
         unfinished = Import.objects.filter(**same, ended_at=None, content=b"").order_by("-created_at").first()
-        if unfinished is not None:
-            return unfinished
+        if unfinished is None:
+            raise AccountError("import_none_to_resume")
+        return unfinished
     return Import.objects.create(**facts, state=State.RUNNING)
 
 

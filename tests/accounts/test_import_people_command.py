@@ -431,7 +431,16 @@ def test_what_was_interrupted_goes_on_where_it_was(import_file: Callable[..., An
     begun.refresh_from_db()
     assert (begun.state, begun.position, begun.counts) == ("done", 8, {"ok": 8})
     assert len(usernames()) == 8
-    assert import_file(people(1, 8), "--resume")["counts"] == {"ok": 0, "exists": 8, "refused": 0}
+    assert import_file(people(1, 8), "--resume")["error"] == "import_none_to_resume", "it is done"
+
+
+def test_what_was_never_interrupted_is_not_gone_on_with(tmp_path: Path, import_file: Callable[..., Any]) -> None:
+    said = import_file(people(1, 3), "--resume")
+    assert said["error"] == "import_none_to_resume"
+    with pytest.raises(CommandError, match="No interrupted import of this file.*leave out --resume") as refused:
+        call_command("import_people", str(tmp_path / "people.csv"), "--users", "--resume")
+    assert refused.value.returncode == 3
+    assert (usernames(), Import.objects.count()) == (set(), 0)
 
 
 def test_a_batch_that_was_committed_is_not_written_again(tmp_path: Path, monkeypatch: Any) -> None:
