@@ -540,10 +540,19 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: list[st
         call_command("import_people", str(tmp_path / "nothing.csv"), *options)
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
-    with pytest.raises(CommandError, match="No such file") as refused:
-        call_command("import_people", "nowhere.csv", "--users")
-    assert refused.value.returncode == 3
+@pytest.mark.parametrize(
+    ("file", "report", "words"),
+    [
+        ("nowhere.csv", "", "The file 'nowhere.csv' cannot be read: No such file or directory."),
+        ("/", "", "The file '/' cannot be read: Is a directory."),
+        ("/dev/null", "/nowhere/r.csv", "The file '/nowhere/r.csv' cannot be written: No such file or directory."),
+        ("/proc/self/mem", "", "Input/output error."),
+    ],
+)
+def test_a_file_that_cannot_be_read_or_written_is_told(file: str, report: str, words: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        call_command("import_people", file, "--users", *(["--report", report] if report else []))
+    assert (str(refused.value), refused.value.returncode) == (words, 3)
 
 
 def test_the_exit_code_says_whether_rows_were_refused(tmp_path: Path) -> None:
