@@ -58,6 +58,8 @@ def survey(file: BinaryIO, *, required: Collection[str], optional: Collection[st
     for count, _row in enumerate(_records(lines), start=1):
         if most is not None and count > most:
             raise AccountError("file_too_many_rows", most=most)
+    if not count:
+        raise AccountError("file_nobody")
     return Survey(columns, count, digest.hexdigest())
 
 

@@ -67,6 +67,7 @@ MESSAGES = {
     "row_nobody": _("There is nobody with this name or address. To add somebody, a row needs both."),
     "row_raced": _("Others took this name or address at the same moment. Please import the file again."),
     "file_empty": _("The file is empty. Its first line must name the columns."),
+    "file_nobody": _("There is nobody in this file."),
     "file_line_too_long": _("Line %(line)d is longer than %(most)d bytes. Is this a CSV file?"),
     "file_nul": _("Line %(line)d holds a NUL character. Please save the file as CSV in UTF-8."),
     "file_not_utf8": _("Line %(line)d is not UTF-8. Please save the file as CSV in UTF-8."),
@@ -76,6 +77,7 @@ MESSAGES = {
     "file_columns_twice": _("The first line names a column twice."),
     "file_too_many_rows": _("The file has more than %(most)d rows. Please split it, or use the command import_people."),
     "import_not_waiting": _("This import was begun already."),
+    "import_discarded": _("This import was discarded."),
     "import_none_to_resume": _(
         "No interrupted import of this file, with the same options, was found. To begin one, leave out --resume."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from django import forms
@@ -129,7 +130,7 @@ class ImportAdmin(LargeTableAdmin):
         return str(AccountError(begun.code).message) if begun.code else "–"
 
     def get_urls(self) -> list[URLPattern]:
-        views = {"start": self.start_view, "report": self.report_view}
+        views = {"start": self.start_view, "discard": self.discard_view, "report": self.report_view}
         own = [
             path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=f"accounts_import_{name}")
             for name, view in views.items()
@@ -172,15 +173,25 @@ class ImportAdmin(LargeTableAdmin):
 
     def start_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have the worker write what was checked."""
+        done = gettext("A worker writes it now. Reload this page to see how far it is.")
+        return self._decide(request, object_id, importing.start, done)
+
+    def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Throw away what was checked."""
+        return self._decide(
+            request, object_id, importing.discard, gettext("The file was discarded. Nothing was written.")
+        )
+
+    def _decide(self, request: HttpRequest, object_id: str, decision: Callable[..., None], done: str) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         begun = self._seen(request, object_id)
         try:
-            importing.start(begun.pk, acting_user=_user(request))
+            decision(begun.pk, acting_user=_user(request))
         except AccountError as refusal:
             messages.warning(request, refusal.message)
         else:
-            messages.success(request, _("A worker writes it now. Reload this page to see how far it is."))
+            messages.success(request, done)
         return HttpResponseRedirect(_page_of(begun))
 
     def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -113,6 +113,61 @@ def _file(begun: Import) -> BytesIO:
     return BytesIO(begun.content)
 
 
+def test_what_was_checked_is_discarded(owner: User) -> None:
+    administrator = with_role("Administrator")
+    browser = browser_of(administrator)
+    send(browser)
+    begun = newest()
+    page = f"{LIST}{begun.pk}/change/"
+    assert f'action="{LIST}{begun.pk}/discard/"' in text_of(browser.get(page))
+    assert browser.get(f"{LIST}{begun.pk}/discard/").status_code == 405
+    assert newest().state == "checked"
+
+    shown = text_of(browser.post(f"{LIST}{begun.pk}/discard/", follow=True))
+    assert "The file was discarded. Nothing was written." in shown
+    assert "discarded, nothing was written" in shown
+    assert "/discard/" not in shown and "/start/" not in shown and "ada" not in shown
+    begun.refresh_from_db()
+    assert (begun.state, bytes(begun.content), begun.verdicts, begun.counts) == ("discarded", b"", [], {})
+    assert begun.ended_at is not None
+    record = Record.objects.get(resource="accounts.import", action="update", object_id=str(begun.pk))
+    assert (record.actor_id, record.object_label) == (str(administrator.pk), "people.csv")
+    assert (record.before["state"], record.after["state"]) == ("checked", "discarded")
+
+    for address in ("discard", "start"):
+        again = browser.post(f"{LIST}{begun.pk}/{address}/", follow=True)
+        assert "This import was discarded." in text_of(again)
+    importing.write_import.func(str(begun.pk))
+    assert jobs() == []
+    assert not User.objects.filter(username="ada").exists()
+
+
+def test_what_was_begun_is_not_discarded(owner: User) -> None:
+    browser = browser_of(with_role("Administrator"))
+    send(browser)
+    begun = newest()
+    browser.post(f"{LIST}{begun.pk}/start/")
+    again = browser.post(f"{LIST}{begun.pk}/discard/", follow=True)
+    assert "This import was begun already." in text_of(again)
+    assert (newest().state, bytes(newest().content)) == ("queued", CONTENT.encode())
+
+
+def test_only_whoever_may_start_it_discards_it(owner: User, admins_browser: Client) -> None:
+    administrator = with_role("Administrator")
+    browser = browser_of(administrator)
+    send(browser)
+    address = f"{LIST}{newest().pk}/discard/"
+    assert browser_of(with_role("Administrator")).post(address).status_code == 404
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(administrator)
+    assert strict.post(address).status_code == 403
+    administrator.groups.set(Group.objects.filter(name="Support"))
+    assert browser.post(address).status_code == 403, "who imports nobody any more decides nothing about it"
+    assert newest().state == "checked"
+    admins_browser.post(address)
+    assert newest().state == "discarded"
+
+
 def test_whoever_lost_the_right_meanwhile_imports_nothing(owner: User) -> None:
     administrator = with_role("Administrator")
     browser = browser_of(administrator)
@@ -161,6 +216,8 @@ def test_others_import_nothing(role: str) -> None:
     ("content", "code"),
     [
         (b"", "file_empty"),
+        (b"username,email\n", "file_nobody"),
+        (b"username,email\n,\n\n", "file_nobody"),
         (b"username,email\nada,a\0a@example.com\n", "file_nul"),
         (b"username,email\n\xff\xfe,x\n", "file_not_utf8"),
         (b"name,email\nada,ada@example.com\n", "file_columns_unknown"),

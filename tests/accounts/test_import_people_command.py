@@ -100,6 +100,7 @@ def test_files_as_spreadsheets_write_them(import_file: Callable[..., Any], conte
     [
         (b"", "file_empty"),
         (b"\n\n", "file_empty"),
+        (b"username,email\n", "file_nobody"),
         (b"ada,ada@example.com\n", "file_columns_unknown"),
         (b"username,email,is_superuser\nada,ada@example.com,1\n", "file_columns_unknown"),
         (b"username\nada\n", "file_columns_missing"),
@@ -437,7 +438,7 @@ def test_what_was_interrupted_goes_on_where_it_was(import_file: Callable[..., An
 def test_what_was_never_interrupted_is_not_gone_on_with(tmp_path: Path, import_file: Callable[..., Any]) -> None:
     said = import_file(people(1, 3), "--resume")
     assert said["error"] == "import_none_to_resume"
-    with pytest.raises(CommandError, match="No interrupted import of this file.*leave out --resume") as refused:
+    with pytest.raises(CommandError, match=r"No interrupted import of this file.*leave out --resume") as refused:
         call_command("import_people", str(tmp_path / "people.csv"), "--users", "--resume")
     assert refused.value.returncode == 3
     assert (usernames(), Import.objects.count()) == (set(), 0)
