@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import BinaryIO
 
@@ -24,7 +24,8 @@ _BOM = b"\xef\xbb\xbf"
 class Row:
     """One row below the header: its `number` from 1 on, the `line` it begins on, and its cells by column.
 
-    `cells` is None when there are `found` of them instead of the `wanted` that the header has.
+    `cells` is None when there are `found` of them instead of the `wanted` that the header has; `loose` is then what
+    stands in the place of each column, which tells people what row it is and is good for nothing else.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Row:
     cells: dict[str, str] | None
     found: int = 0
     wanted: int = 0
+    loose: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def survey(file: BinaryIO, *, required: Collection[str], optional: Collection[st
     for count, _row in enumerate(_records(lines), start=1):
         if most is not None and count > most:
             raise AccountError("file_too_many_rows", most=most)
+    if not count:
+        raise AccountError("file_nobody")
     return Survey(columns, count, digest.hexdigest())
 
 
@@ -66,9 +70,9 @@ def rows(file: BinaryIO, *, after: int = 0) -> Iterator[Row]:
     columns = [_name(cell) for cell in next(_records(lines))[1]]
     for number, (line, cells) in enumerate(_records(lines), start=1):
         if number > after:
+            named = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
             fits = len(cells) == len(columns)
-            whole = dict(zip(columns, (cell.strip() for cell in cells), strict=True)) if fits else None
-            yield Row(number, line, whole, len(cells), len(columns))
+            yield Row(number, line, named if fits else None, len(cells), len(columns), {} if fits else named)
 
 
 def cells(file: BinaryIO) -> Iterator[tuple[str, str]]:

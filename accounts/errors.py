@@ -64,8 +64,10 @@ MESSAGES = {
     "row_cells": _("This row has %(found)d cells, the header has %(wanted)d."),
     "row_days": _("The days until it expires must be a whole number from 1 to 365."),
     "row_two_people": _("This username and this address do not belong to the same person."),
+    "row_nobody": _("There is nobody with this name or address. To add somebody, a row needs both."),
     "row_raced": _("Others took this name or address at the same moment. Please import the file again."),
     "file_empty": _("The file is empty. Its first line must name the columns."),
+    "file_nobody": _("There is nobody in this file."),
     "file_line_too_long": _("Line %(line)d is longer than %(most)d bytes. Is this a CSV file?"),
     "file_nul": _("Line %(line)d holds a NUL character. Please save the file as CSV in UTF-8."),
     "file_not_utf8": _("Line %(line)d is not UTF-8. Please save the file as CSV in UTF-8."),
@@ -75,6 +77,10 @@ MESSAGES = {
     "file_columns_twice": _("The first line names a column twice."),
     "file_too_many_rows": _("The file has more than %(most)d rows. Please split it, or use the command import_people."),
     "import_not_waiting": _("This import was begun already."),
+    "import_discarded": _("This import was discarded."),
+    "import_none_to_resume": _(
+        "No interrupted import of this file, with the same options, was found. To begin one, leave out --resume."
+    ),
     "import_rights_lost": _("Whoever began this import may not do so any more."),
     "import_person_erased": _("A person in this file was erased. If the others are still wanted, import them anew."),
     "code_wrong": _("This code is not right, or was used already. Please enter the next one."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from django import forms
@@ -18,12 +19,13 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import importing, rules
 from accounts.errors import AccountError
-from accounts.import_verdicts import REFUSED
+from accounts.import_verdicts import EXISTS, OK, REFUSED, words_for
 from accounts.importing import COLUMNS, Kind, Options, State
 from accounts.models import Import, User
 from auditlog.exporting import csv_line
 from config.admin import LargeTableAdmin
 
+RESULTS = {EXISTS: _("left alone"), REFUSED: _("refused")}
 SHOWN = 200  # verdicts on the page, those that refuse first; the report has all
 
 
@@ -117,7 +119,10 @@ class ImportAdmin(LargeTableAdmin):
 
     @admin.display(description=_("verdicts"))
     def told(self, begun: Import) -> str:
-        words = {"ok": _("to do or done"), "exists": _("there already"), "refused": _("refused")}
+        if not begun.counts:
+            return "–"
+        todo = _("to do") if _is_planned(begun) else _("done")
+        words = {OK: todo, EXISTS: _("there already"), REFUSED: _("refused")}
         return ", ".join(f"{begun.counts.get(result, 0)} {word}" for result, word in words.items())
 
     @admin.display(description=_("why it stopped"))
@@ -125,7 +130,7 @@ class ImportAdmin(LargeTableAdmin):
         return str(AccountError(begun.code).message) if begun.code else "–"
 
     def get_urls(self) -> list[URLPattern]:
-        views = {"start": self.start_view, "report": self.report_view}
+        views = {"start": self.start_view, "discard": self.discard_view, "report": self.report_view}
         own = [
             path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=f"accounts_import_{name}")
             for name, view in views.items()
@@ -158,7 +163,7 @@ class ImportAdmin(LargeTableAdmin):
         if begun is not None and self.has_view_permission(request, begun):
             ordered = sorted(begun.verdicts, key=lambda each: each["result"] != REFUSED)
             more = {
-                "verdicts": ordered[:SHOWN],
+                "verdicts": [_shown(each, planned=_is_planned(begun)) for each in ordered[:SHOWN]],
                 "hidden": max(0, len(ordered) - SHOWN),
                 "may_start": begun.state == State.CHECKED and rules.may(_user(request), "run_import", begun),
                 "is_open": begun.state in (State.QUEUED, State.RUNNING),
@@ -168,22 +173,33 @@ class ImportAdmin(LargeTableAdmin):
 
     def start_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have the worker write what was checked."""
+        done = gettext("A worker writes it now. Reload this page to see how far it is.")
+        return self._decide(request, object_id, importing.start, done)
+
+    def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Throw away what was checked."""
+        return self._decide(
+            request, object_id, importing.discard, gettext("The file was discarded. Nothing was written.")
+        )
+
+    def _decide(self, request: HttpRequest, object_id: str, decision: Callable[..., None], done: str) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         begun = self._seen(request, object_id)
         try:
-            importing.start(begun.pk, acting_user=_user(request))
+            decision(begun.pk, acting_user=_user(request))
         except AccountError as refusal:
             messages.warning(request, refusal.message)
         else:
-            messages.success(request, _("A worker writes it now. Reload this page to see how far it is."))
+            messages.success(request, done)
         return HttpResponseRedirect(_page_of(begun))
 
     def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The verdict on every row, for a spreadsheet."""
         begun = self._seen(request, object_id)
         columns = ["line", "who", "result", "code", "words"]
-        lines = [csv_line([each[column] for column in columns]) for each in begun.verdicts]
+        told = [each | {"words": _words(each, planned=_is_planned(begun))} for each in begun.verdicts]
+        lines = [csv_line([each[column] for column in columns]) for each in told]
         response = HttpResponse([csv_line(columns), *lines], content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="import-{begun.pk}.csv"'
         return response
@@ -193,6 +209,23 @@ class ImportAdmin(LargeTableAdmin):
         if not self.has_view_permission(request, begun):
             raise PermissionDenied
         return begun
+
+
+def _is_planned(begun: Import) -> bool:
+    """Whether its verdicts are those of the dry run; the first batch that is written moves the position."""
+    return begun.position == 0
+
+
+def _words(each: dict[str, Any], *, planned: bool) -> str:
+    return words_for(each["code"], each["words"], planned=planned)
+
+
+def _shown(each: dict[str, Any], *, planned: bool) -> dict[str, Any]:
+    """Return a row of the page's table: what becomes of it, and the reason when that is nothing."""
+    words = _words(each, planned=planned)
+    if each["result"] == OK:
+        return {**each, "outcome": words, "why": ""}
+    return {**each, "outcome": RESULTS[each["result"]], "why": words}
 
 
 def _page_of(begun: Import) -> str:

@@ -16,7 +16,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from accounts import identity, invitations, role_changes, roles, rules
 from accounts.csv_files import Row
@@ -25,6 +25,14 @@ from accounts.models import AddressChange, ErasedName, ReservedUsername, User
 
 OK, EXISTS, REFUSED = "ok", "exists", "refused"
 LONGEST_WHO = 100  # characters of a name or address in a verdict
+# What people read for a code that is no refusal: before anything is written, and after.
+PLANNED = {"created": _("would be created"), "updated": _("would be changed"), "invited": _("would be invited")}
+DONE = {"created": _("created"), "updated": _("changed"), "invited": _("invited")}
+REASONS = {
+    "exists": _("There is such a person already."),
+    "open": _("There is an open invitation to this address already."),
+    "twice": _("An earlier row says the same."),
+}
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,20 @@ class Verdict:
     words: str = ""
 
 
+def words_for(code: str, words: str, *, planned: bool) -> str:
+    """Return what a verdict says to people; its result and code, for programs, are the same before and after."""
+    return words or str(((PLANNED if planned else DONE) | REASONS).get(code, code))
+
+
 def verdict(row: Row, result: str, code: str, words: str = "") -> Verdict:
-    cells = row.cells or {}
-    return Verdict(row.line, (cells.get("username") or cells.get("email") or "")[:LONGEST_WHO], result, code, words)
+    cells = row.loose if row.cells is None else row.cells
+    who = _harmless(cells.get("username", "")) or _harmless(cells.get("email", ""))
+    return Verdict(row.line, who, result, code, words)
+
+
+def _harmless(cell: str) -> str:
+    """Return the cell for a line on a terminal: bounded, and without what would steer it."""
+    return "".join(letter for letter in cell if letter.isprintable())[:LONGEST_WHO]
 
 
 def refusal_of(row: Row, refusal: ValidationError | AccountError) -> Verdict:
@@ -93,7 +112,7 @@ class Roles:
         names = [name.strip() for name in re.split(r"[,;|]", cell) if name.strip()]
         for name in names:
             if name.lower() not in self.by_name:
-                raise AccountError("role_unknown", "roles", role=name[:LONGEST_WHO])
+                raise AccountError("role_unknown", "roles", role=_harmless(name))
         return list({group.pk: group for name in names if (group := self.by_name[name.lower()])}.values())
 
     def require_grantable(self, groups: Iterable[Group]) -> None:
@@ -144,9 +163,11 @@ class PeoplePlanner:
         cells = _cells(row)
         name, address = identity.canonical_username(cells["username"]), identity.canonical_email(cells["email"])
         if self.memory.names.get(name) == address:
-            return verdict(row, EXISTS, "twice", gettext("An earlier row says the same."))
+            return verdict(row, EXISTS, "twice")
         if (by_name := self.by_name.get(name)) or address in self.by_address:
             return self._plan_known(row, by_name, self.by_address.get(address))
+        if self.update and bool(name) != bool(address):
+            raise AccountError("row_nobody")
         user = User(username=cells["username"], email=cells["email"], full_name=cells.get("full_name", ""))
         user.clean()
         user.clean_fields(exclude=["password"])
@@ -238,7 +259,7 @@ class InvitationPlanner:
         invitations.check_terms(email, terms, acting_user=self.acting_user)
         address = identity.canonical_email(email)
         if address in memory.addresses:
-            return verdict(row, EXISTS, "twice", gettext("An earlier row says the same."))
+            return verdict(row, EXISTS, "twice")
         self._over_quota = self._over_quota or invitations.quota_refusal(self._wanted + 1, self.acting_user)
         if self._over_quota:
             raise self._over_quota

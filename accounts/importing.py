@@ -148,23 +148,39 @@ def _counts(verdicts: Sequence[dict[str, object]]) -> dict[str, int]:
 
 
 def start(import_id: UUID, *, acting_user: User) -> None:
-    """Let the worker write what was checked. Raises AccountError (``import_not_waiting``), PermissionDenied."""
+    """Let the worker write what was checked. Raises AccountError (``import_*``), PermissionDenied."""
     with transaction.atomic():
-        found = Import.objects.select_for_update().get(pk=import_id)
-        rules.require(acting_user, "run_import", found)
-        require_rights(_options(found), acting_user)
-        if found.state != State.CHECKED:
-            raise AccountError("import_not_waiting")
+        found = _waiting(import_id, acting_user)
         # The verdicts of the dry run give way to those of what is done.
         found.state, found.verdicts, found.counts = State.QUEUED, [], {}
         found.save(update_fields=["state", "verdicts", "counts"])
         write_import.enqueue(str(found.pk))
 
 
+def discard(import_id: UUID, *, acting_user: User) -> None:
+    """Throw away what was checked, file and verdicts. Raises AccountError (``import_*``), PermissionDenied."""
+    with transaction.atomic():
+        found = _waiting(import_id, acting_user)
+        found.state, found.ended_at = State.DISCARDED, timezone.now()
+        found.content, found.verdicts, found.counts = b"", [], {}
+        found.save(update_fields=["state", "ended_at", "content", "verdicts", "counts"])
+        log.info("import.ended", id=str(found.pk), state=found.state, code="")
+
+
+def _waiting(import_id: UUID, acting_user: User) -> Import:
+    """Lock and return an import that waits for a confirmation; only whoever may start it decides about it."""
+    found = Import.objects.select_for_update().get(pk=import_id)
+    rules.require(acting_user, "run_import", found)
+    require_rights(_options(found), acting_user)
+    if found.state != State.CHECKED:
+        raise AccountError("import_discarded" if found.state == State.DISCARDED else "import_not_waiting")
+    return found
+
+
 def begin(file: BinaryIO, name: str, options: Options, *, acting_user: User | None, resume: bool = False) -> Import:
     """Begin to import a command's file, or go on with the same file where an import of it stopped (`resume`).
 
-    Raises AccountError (``file_*``), PermissionDenied.
+    Raises AccountError (``file_*``, ``import_none_to_resume``), PermissionDenied.
     """
     require_rights(options, acting_user)
     found = survey(file, options)
@@ -172,8 +188,9 @@ def begin(file: BinaryIO, name: str, options: Options, *, acting_user: User | No
     if resume:
         same = {column: facts[column] for column in ("kind", "sha256", "update_existing", "send_mail", "started_by")}
         unfinished = Import.objects.filter(**same, ended_at=None, content=b"").order_by("-created_at").first()
-        if unfinished is not None:
-            return unfinished
+        if unfinished is None:
+            raise AccountError("import_none_to_resume")
+        return unfinished
     return Import.objects.create(**facts, state=State.RUNNING)
 
 

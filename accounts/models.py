@@ -697,6 +697,7 @@ class Import(models.Model):
         RUNNING = "running", _("being written")
         DONE = "done", _("done")
         FAILED = "failed", _("stopped")
+        DISCARDED = "discarded", _("discarded, nothing was written")
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     kind = models.CharField(_("of"), max_length=12, choices=Kind.choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import BytesIO
 from typing import Any
 
@@ -35,6 +36,12 @@ def send(browser: Client, content: str | bytes = CONTENT, kind: str = "users", *
     return browser.post(ADD, {"kind": kind, "file": SimpleUploadedFile("people.csv", whole), **more})
 
 
+def cells_of(page: str) -> list[list[str]]:
+    """The table of verdicts, a list for each row."""
+    rows = re.findall("<tr>(.*?)</tr>", page.partition("<tbody>")[2], re.DOTALL)
+    return [re.findall("<td>(.*?)</td>", row) for row in rows]
+
+
 def newest() -> Import:
     return Import.objects.latest("created_at")
 
@@ -50,6 +57,13 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
     shown = text_of(browser.get(page))
     assert "Use at least 3 characters." in shown
     assert "Nothing is written yet." in shown
+    assert "1 to do, 1 there already, 1 refused" in shown
+    assert cells_of(shown) == [
+        ["4", "x", "refused", "Use at least 3 characters."],
+        ["2", "ada", "would be created", ""],
+        ["3", "owner", "left alone", "There is such a person already."],
+    ]
+    assert "2,ada,ok,created,would be created" in text_of(browser.get(f"{LIST}{begun.pk}/report/"))
     assert (begun.counts, begun.state) == ({"ok": 1, "exists": 1, "refused": 1}, "checked")
     assert not User.objects.filter(username="ada").exists()
     assert jobs() == []
@@ -57,6 +71,7 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
     assert browser.post(f"{LIST}{begun.pk}/start/")["Location"] == page
     assert jobs() == [("write_import", [str(begun.pk)])]
     assert "<progress" in text_of(browser.get(page))
+    assert "to do" not in text_of(browser.get(page))
     assert run_jobs() == []
     begun.refresh_from_db()
     assert (begun.state, begun.counts, bytes(begun.content)) == ("done", {"ok": 1, "exists": 1, "refused": 1}, b"")
@@ -67,13 +82,15 @@ def test_a_file_is_checked_confirmed_and_written_by_the_worker(owner: User) -> N
 
     again = browser.post(f"{LIST}{begun.pk}/start/", follow=True)
     assert "This import was begun already." in text_of(again)
+    assert "1 done, 1 there already, 1 refused" in text_of(again)
+    assert cells_of(text_of(again))[1] == ["2", "ada", "created", ""]
     report = browser.get(f"{LIST}{begun.pk}/report/")
     rows = list(csv.reader(text_of(report).splitlines()))
-    assert [row[:4] for row in rows] == [
-        ["line", "who", "result", "code"],
-        ["2", "ada", "ok", "created"],
-        ["3", "owner", "exists", "exists"],
-        ["4", "x", "refused", "username_too_short"],
+    assert rows == [
+        ["line", "who", "result", "code", "words"],
+        ["2", "ada", "ok", "created", "created"],
+        ["3", "owner", "exists", "exists", "There is such a person already."],
+        ["4", "x", "refused", "username_too_short", "Use at least 3 characters."],
     ]
 
 
@@ -94,6 +111,61 @@ def test_an_import_that_was_interrupted_is_gone_on_with(owner: User, monkeypatch
 
 def _file(begun: Import) -> BytesIO:
     return BytesIO(begun.content)
+
+
+def test_what_was_checked_is_discarded(owner: User) -> None:
+    administrator = with_role("Administrator")
+    browser = browser_of(administrator)
+    send(browser)
+    begun = newest()
+    page = f"{LIST}{begun.pk}/change/"
+    assert f'action="{LIST}{begun.pk}/discard/"' in text_of(browser.get(page))
+    assert browser.get(f"{LIST}{begun.pk}/discard/").status_code == 405
+    assert newest().state == "checked"
+
+    shown = text_of(browser.post(f"{LIST}{begun.pk}/discard/", follow=True))
+    assert "The file was discarded. Nothing was written." in shown
+    assert "discarded, nothing was written" in shown
+    assert "/discard/" not in shown and "/start/" not in shown and "ada" not in shown
+    begun.refresh_from_db()
+    assert (begun.state, bytes(begun.content), begun.verdicts, begun.counts) == ("discarded", b"", [], {})
+    assert begun.ended_at is not None
+    record = Record.objects.get(resource="accounts.import", action="update", object_id=str(begun.pk))
+    assert (record.actor_id, record.object_label) == (str(administrator.pk), "people.csv")
+    assert (record.before["state"], record.after["state"]) == ("checked", "discarded")
+
+    for address in ("discard", "start"):
+        again = browser.post(f"{LIST}{begun.pk}/{address}/", follow=True)
+        assert "This import was discarded." in text_of(again)
+    importing.write_import.func(str(begun.pk))
+    assert jobs() == []
+    assert not User.objects.filter(username="ada").exists()
+
+
+def test_what_was_begun_is_not_discarded(owner: User) -> None:
+    browser = browser_of(with_role("Administrator"))
+    send(browser)
+    begun = newest()
+    browser.post(f"{LIST}{begun.pk}/start/")
+    again = browser.post(f"{LIST}{begun.pk}/discard/", follow=True)
+    assert "This import was begun already." in text_of(again)
+    assert (newest().state, bytes(newest().content)) == ("queued", CONTENT.encode())
+
+
+def test_only_whoever_may_start_it_discards_it(owner: User, admins_browser: Client) -> None:
+    administrator = with_role("Administrator")
+    browser = browser_of(administrator)
+    send(browser)
+    address = f"{LIST}{newest().pk}/discard/"
+    assert browser_of(with_role("Administrator")).post(address).status_code == 404
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(administrator)
+    assert strict.post(address).status_code == 403
+    administrator.groups.set(Group.objects.filter(name="Support"))
+    assert browser.post(address).status_code == 403, "who imports nobody any more decides nothing about it"
+    assert newest().state == "checked"
+    admins_browser.post(address)
+    assert newest().state == "discarded"
 
 
 def test_whoever_lost_the_right_meanwhile_imports_nothing(owner: User) -> None:
@@ -144,6 +216,8 @@ def test_others_import_nothing(role: str) -> None:
     ("content", "code"),
     [
         (b"", "file_empty"),
+        (b"username,email\n", "file_nobody"),
+        (b"username,email\n,\n\n", "file_nobody"),
         (b"username,email\nada,a\0a@example.com\n", "file_nul"),
         (b"username,email\n\xff\xfe,x\n", "file_not_utf8"),
         (b"name,email\nada,ada@example.com\n", "file_columns_unknown"),

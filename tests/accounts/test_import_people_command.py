@@ -100,6 +100,7 @@ def test_files_as_spreadsheets_write_them(import_file: Callable[..., Any], conte
     [
         (b"", "file_empty"),
         (b"\n\n", "file_empty"),
+        (b"username,email\n", "file_nobody"),
         (b"ada,ada@example.com\n", "file_columns_unknown"),
         (b"username,email,is_superuser\nada,ada@example.com,1\n", "file_columns_unknown"),
         (b"username\nada\n", "file_columns_missing"),
@@ -201,8 +202,58 @@ def test_a_report_has_every_row_and_no_formula(import_file: Callable[..., Any], 
     assert oct(report.stat().st_mode & 0o777) == "0o600"
     header, good, bad = csv.reader(report.read_text().splitlines())
     assert header == ["line", "who", "result", "code", "words"]
-    assert good == ["2", "ada", "ok", "created", ""]
+    assert good == ["2", "ada", "ok", "created", "created"]
     assert bad[:4] == ["3", "'=cmd()", "refused", "username_characters"]
+
+
+@pytest.mark.parametrize(
+    ("row", "who"),
+    [
+        ("imp7,imp7@example.com", "imp7"),
+        (" imp7 ,imp7@example.com,Imp,Member,more", "imp7"),
+        (",imp7@example.com", "imp7@example.com"),
+        ("imp7", "imp7"),
+        (",,Imp", "nobody"),
+        ("\x1b[2J\u202e" + "n" * 200 + ",x", "[2J" + "n" * 97),
+        ("\x1b,imp7@example.com", "imp7@example.com"),
+    ],
+)
+def test_a_row_of_too_few_or_many_cells_says_whose_it_is(tmp_path: Path, capsys: Any, row: str, who: str) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f"{HEADER}{row}\n")
+    with suppress(SystemExit):
+        call_command("import_people", str(path), "--users")
+    assert capsys.readouterr().out.startswith(f"line 2, {who}: This row has ")
+
+
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(HEADER + "a\x1b[2Jda,ada@example.com,,\nbob,bob@example.com,,Bo\x1b[2Jss\n")
+    with suppress(SystemExit):
+        call_command("import_people", str(path), "--users")
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "line 2, a[2Jda: " in said and "“Bo[2Jss”" in said
+
+
+def test_the_words_of_a_report_say_what_would_be_and_what_was_done(
+    import_file: Callable[..., Any], tmp_path: Path, owner: User
+) -> None:
+    def reported(content: str, *options: str, users: bool = True) -> list[list[str]]:
+        report = tmp_path / "report.csv"
+        import_file(content, "--report", str(report), *options, users=users)
+        return [row[2:] for row in csv.reader(report.read_text().splitlines())][1:]
+
+    there = ["exists", "exists", "There is such a person already."]
+    content = "username,email,full_name\nada,ada@example.com,\nowner,owner@example.com,Olga\n"
+    assert reported(content, "--dry-run") == [["ok", "created", "would be created"], there]
+    assert reported(content) == [["ok", "created", "created"], there]
+    changed = reported(content, "--update", "--dry-run") + reported(content, "--update")
+    assert changed == [there, ["ok", "updated", "would be changed"], there, ["ok", "updated", "changed"]]
+    open_one = ["exists", "open", "There is an open invitation to this address already."]
+    content = "email\nnew@example.com\n"
+    invited = [reported(content, *options, users=False) for options in (["--dry-run"], [], [])]
+    assert invited == [[["ok", "invited", "would be invited"]], [["ok", "invited", "invited"]], [open_one]]
 
 
 def test_mails_go_out_only_when_asked_for(import_file: Callable[..., Any]) -> None:
@@ -280,6 +331,14 @@ def test_update_changes_name_and_roles_of_who_exists(import_file: Callable[..., 
     owner.refresh_from_db()
     assert (owner.full_name, owner.is_staff) == ("Olga O.", False)
     assert User.objects.get(username="new-one").full_name == "Nora"
+
+
+def test_update_by_a_name_or_address_that_nobody_has_says_so(import_file: Callable[..., Any]) -> None:
+    content = HEADER + ",nobody@example.com,Nobody,\nnobody,,,Member\n,,x,\nnew,new@example.com,,\n"
+    planned, written = import_file(content, "--update", "--dry-run"), import_file(content, "--update")
+    assert codes(planned) == codes(written) == {2: "row_nobody", 3: "row_nobody", 4: "blank"}
+    assert written["refused"][0]["words"].startswith("There is nobody with this name or address.")
+    assert written["counts"]["ok"] == 1
 
 
 def test_update_is_bound_by_the_rules(import_file: Callable[..., Any], owner: User) -> None:
@@ -373,7 +432,16 @@ def test_what_was_interrupted_goes_on_where_it_was(import_file: Callable[..., An
     begun.refresh_from_db()
     assert (begun.state, begun.position, begun.counts) == ("done", 8, {"ok": 8})
     assert len(usernames()) == 8
-    assert import_file(people(1, 8), "--resume")["counts"] == {"ok": 0, "exists": 8, "refused": 0}
+    assert import_file(people(1, 8), "--resume")["error"] == "import_none_to_resume", "it is done"
+
+
+def test_what_was_never_interrupted_is_not_gone_on_with(tmp_path: Path, import_file: Callable[..., Any]) -> None:
+    said = import_file(people(1, 3), "--resume")
+    assert said["error"] == "import_none_to_resume"
+    with pytest.raises(CommandError, match=r"No interrupted import of this file.*leave out --resume") as refused:
+        call_command("import_people", str(tmp_path / "people.csv"), "--users", "--resume")
+    assert refused.value.returncode == 3
+    assert (usernames(), Import.objects.count()) == (set(), 0)
 
 
 def test_a_batch_that_was_committed_is_not_written_again(tmp_path: Path, monkeypatch: Any) -> None:
@@ -473,10 +541,19 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: list[st
         call_command("import_people", str(tmp_path / "nothing.csv"), *options)
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
-    with pytest.raises(CommandError, match="No such file") as refused:
-        call_command("import_people", "nowhere.csv", "--users")
-    assert refused.value.returncode == 3
+@pytest.mark.parametrize(
+    ("file", "report", "words"),
+    [
+        ("nowhere.csv", "", "The file 'nowhere.csv' cannot be read: No such file or directory."),
+        ("/", "", "The file '/' cannot be read: Is a directory."),
+        ("/dev/null", "/nowhere/r.csv", "The file '/nowhere/r.csv' cannot be written: No such file or directory."),
+        ("/proc/self/mem", "", "Input/output error."),
+    ],
+)
+def test_a_file_that_cannot_be_read_or_written_is_told(file: str, report: str, words: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        call_command("import_people", file, "--users", *(["--report", report] if report else []))
+    assert (str(refused.value), refused.value.returncode) == (words, 3)
 
 
 def test_the_exit_code_says_whether_rows_were_refused(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ DOORS: dict[str, Row] = {
     "admin/jsi18n/": STAFF,
     "admin/r/<path:content_type_id>/<path:object_id>/": "llaaaa",
     "admin/accounts/import/<path:object_id>/start/": ("ll----", "llaaay"),  # another's
+    "admin/accounts/import/<path:object_id>/discard/": ("ll----", "llaaay"),
     "admin/accounts/import/<path:object_id>/report/": "llaaay",
     "admin/accounts/invitation/figures/": STAFF,
     "admin/accounts/user/<path:object_id>/erase/": "llnnyy",

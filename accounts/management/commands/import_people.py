@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 import auditlog
 from accounts import importing
 from accounts.errors import AccountError
-from accounts.import_verdicts import EXISTS, OK, REFUSED, Verdict
+from accounts.import_verdicts import EXISTS, OK, REFUSED, Verdict, words_for
 from accounts.importing import Options
 from accounts.models import User
 from auditlog.exporting import csv_line
@@ -61,7 +61,7 @@ class Command(BaseCommand):
             with _opened(file) as opened, _report(options["report"], append=resume) as report:
                 facts = self._import(opened, file, what, by, report, dry_run=dry_run, resume=resume)
         except (AccountError, PermissionDenied, OSError) as error:
-            self._refuse(error)
+            self._refuse(error, options["report"])
         self._print(facts)
         if facts["counts"][REFUSED]:
             raise SystemExit(1)
@@ -92,7 +92,7 @@ class Command(BaseCommand):
                 counts.update(each.result for each in verdicts)
                 refused += [each for each in verdicts if each.result == REFUSED][: SHOWN - len(refused)]
                 if report:
-                    report.writelines(csv_line(_cells(each)) for each in verdicts)
+                    report.writelines(csv_line(_cells(each, planned=dry_run)) for each in verdicts)
                 done += len(verdicts)
                 self._progress(done, facts["rows"])
         self._progress_ends()
@@ -108,8 +108,13 @@ class Command(BaseCommand):
         if not self._as_json and sys.stderr.isatty():
             sys.stderr.write(WIPE)
 
-    def _refuse(self, error: Exception) -> None:
-        words = error.message if isinstance(error, AccountError) else str(error) or "You may not import this."
+    def _refuse(self, error: Exception, report: str | None) -> None:
+        if isinstance(error, AccountError):
+            words = error.message
+        elif isinstance(error, OSError):
+            words = _words_of_fault(error, report)
+        else:
+            words = str(error) or "You may not import this."
         if self._as_json:
             code = error.code if isinstance(error, AccountError) else "failed"
             self.stdout.write(json.dumps({"error": code, "message": str(words)}, indent=2))
@@ -143,8 +148,17 @@ def _acting_user(name: str | None) -> User | None:
     return user
 
 
-def _cells(verdict: Verdict) -> list[object]:
-    return [verdict.line, verdict.who, verdict.result, verdict.code, verdict.words]
+def _words_of_fault(error: OSError, report: str | None) -> str:
+    why = error.strerror or str(error)
+    if error.filename is None:  # a disk that is full or broken, in the midst
+        return f"{why}."
+    cannot = "written" if error.filename == report else "read"
+    return f"The file {error.filename!r} cannot be {cannot}: {why}."
+
+
+def _cells(verdict: Verdict, *, planned: bool) -> list[object]:
+    words = words_for(verdict.code, verdict.words, planned=planned)
+    return [verdict.line, verdict.who, verdict.result, verdict.code, words]
 
 
 @contextmanager
