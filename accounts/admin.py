@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 
 from accounts import import_admin as import_admin  # registers its models
 from accounts import invitation_admin as invitation_admin  # registers its models
-from accounts import lockout, reauthentication, roles, rules, searching, services
+from accounts import lockout, reauthentication, role_changes, roles, rules, searching, services
 from accounts.errors import AccountError
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
@@ -177,10 +177,29 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
         return form
 
     def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
+        settled = self._settle_staff(obj, form)
         if change:
             services.save_user(obj, changed=form.changed_data, acting_user=acting_user(request))
         else:
             services.add_user(obj, acting_user=acting_user(request))
+        if settled:
+            may = _("“%(user)s” may enter this site now, by their role.")
+            may_not = _("“%(user)s” may not enter this site any more: no role lets them in.")
+            self.message_user(request, (may if obj.is_staff else may_not) % {"user": obj}, messages.INFO)
+
+    def _settle_staff(self, obj: User, form: forms.ModelForm[User]) -> bool:
+        """Let the box “Staff” follow the roles, unless the person who edits has changed it; whether that changed it.
+
+        It is written with the rest of the row: one statement, one record.
+        """
+        if "groups" not in form.changed_data or "is_staff" in form.changed_data:
+            return False
+        after = role_changes.is_staff_after(obj, obj.groups.all(), form.cleaned_data["groups"])
+        if obj.is_staff == after:
+            return False
+        obj.is_staff = after
+        form.changed_data.append("is_staff")
+        return True
 
     @admin.action(description=_("Send a link to choose a new password"), permissions=["change"])
     def send_set_password_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -70,6 +70,25 @@ def test_a_superuser_who_loses_a_role_stays_one(administrator: User) -> None:
     assert is_staff(other)
 
 
+def test_who_holds_the_role_but_was_not_let_in_is_let_in(administrator: User) -> None:
+    ada, bob = members(2)
+    ada.groups.add(group("Auditor"))
+    assert change([ada, bob], "Member", administrator) == {ada.username: "unchanged", bob.username: "unchanged"}
+    assert change([ada], "Auditor", with_role("Support")) == {ada.username: "person_above_own"}
+    assert not is_staff(ada)
+    assert change([ada, bob], "Auditor", administrator, reason="heal") == {ada.username: "done", bob.username: "done"}
+    assert is_staff(ada)
+    assert Record.objects.filter(object_id=str(ada.pk), reason="heal", new__is_staff=True).count() == 1
+    assert change([ada], "Auditor", administrator) == {ada.username: "unchanged"}
+
+
+def test_who_is_staff_without_a_role_of_the_staff_stays_it(administrator: User) -> None:
+    ada = with_role("Member")
+    ada.groups.add(Group.objects.create(name="Gardeners"))
+    assert change([ada], "Member", administrator, give=False) == {ada.username: "done"}
+    assert is_staff(ada)
+
+
 def test_everybody_keeps_a_role(administrator: User) -> None:
     (ada,) = members(1)
     assert change([ada], "Member", administrator, give=False) == {ada.username: "last_role"}
@@ -79,8 +98,8 @@ def test_everybody_keeps_a_role(administrator: User) -> None:
 
 
 def test_each_person_has_a_verdict_by_the_rules() -> None:
-    actor, staff, (ada, bob) = with_role("Support"), with_role("Auditor"), members(2)
-    bob.groups.add(group("Support"))
+    actor, staff, (ada,) = with_role("Support"), with_role("Auditor"), members(1)
+    bob = with_role("Support")
     assert change([actor, staff, ada, bob], "Support", actor) == {
         actor.username: "unchanged",
         staff.username: "person_above_own",
