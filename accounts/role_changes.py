@@ -66,6 +66,8 @@ def _change(user_ids: Sequence[UUID], role: Group, give: bool, acting_user: User
             then = now | {role.pk} if give else now - {role.pk}
             changes = now != then or (opens and not user.is_staff)
             refusal = allowed.refusal(user, [role]) if changes else None
+            if user.deleted_at is not None:
+                refusal = AccountError("account_erased")
             if not refusal and not then and role.name == roles.MEMBER:
                 refusal = AccountError("last_role")
             if now != then and not refusal:
@@ -80,9 +82,8 @@ def _change(user_ids: Sequence[UUID], role: Group, give: bool, acting_user: User
 
 
 def lock(user_ids: Collection[UUID]) -> list[User]:
-    """Return these people, who stay as they are until the transaction ends."""
-    there = User.objects.filter(pk__in=user_ids, deleted_at=None)
-    return list(there.order_by("pk").select_for_update(no_key=True))
+    """Return these people, also erased ones, who stay as they are until the transaction ends."""
+    return list(User.objects.filter(pk__in=user_ids).order_by("pk").select_for_update(no_key=True))
 
 
 def roles_of(user_ids: Collection[UUID]) -> dict[UUID, set[int]]:

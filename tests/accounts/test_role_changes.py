@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from accounts import role_changes
+from accounts import life_cycle, role_changes
 from accounts.models import User
 from auditlog.models import Record
 from tests.accounts.conftest import text_of
@@ -216,6 +216,28 @@ def test_the_admin_asks_then_gives_and_tells_whom_it_refused(owner: User) -> Non
     assert f"“{actor.username}”: Nobody changes their own roles." in told
     assert held(ada) == {"Member", "Support"}
     assert Record.objects.filter(object_id=str(ada.pk), reason="joins the help desk", actor_id=str(actor.pk)).exists()
+
+
+def test_the_page_still_names_the_people_after_an_error(admins_browser: Client) -> None:
+    people = members(2)
+    form = choose(admins_browser, "give_role", people).context["form"]
+    answer = admins_browser.post(f"{LIST}roles/", {"ids": form["ids"].value(), "give": "1", "role": ""})
+    assert answer.status_code == 422
+    assert "This is about 2 people." in text_of(answer)
+    assert answer.context["names"] == [user.username for user in reversed(people)]
+
+
+def test_the_admin_says_why_somebody_was_left_out(admins_browser: Client) -> None:
+    (ada, bob), holders = members(2), [with_role("Support") for _number in range(12)]
+    life_cycle.erase(bob, acting_user=None)
+    told = text_of(confirm(admins_browser, choose(admins_browser, "give_role", [bob]), "Support"))
+    assert "0 users changed." in told
+    assert "“erased person”: This person was erased, and that is for good." in told
+    told = text_of(confirm(admins_browser, choose(admins_browser, "give_role", [ada, *holders]), "Support"))
+    assert "1 user changed." in told
+    assert "and 2 more: They have this role already." in told
+    told = text_of(confirm(admins_browser, choose(admins_browser, "take_role", [ada]), "Auditor"))
+    assert f"“{ada.username}”: They do not have this role." in told
 
 
 def test_the_admin_takes_a_role_from_all_whom_a_filter_shows(admins_browser: Client) -> None:

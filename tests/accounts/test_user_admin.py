@@ -531,8 +531,19 @@ def test_links_to_choose_a_password_go_to_active_people(request: pytest.FixtureR
     shut_out = UserFactory.create(is_active=False)
     page = text_of(run_action(browser, "send_set_password_link", owner, shut_out))
     assert "1 mail is on its way." in page
+    assert f"“{shut_out.username}”: This account is shut out." in page
     assert "/accounts/password/" not in page
     assert [message.to for message in run_jobs()] == [["owner@example.com"]]
+
+
+def test_who_signs_others_out_everywhere_stays_signed_in(
+    admins_browser: Client, owners_browser: Client, administrator: User, owner: User
+) -> None:
+    page = text_of(run_action(admins_browser, "sign_out", administrator, owner))
+    assert "1 session ended." in page
+    assert "“keeper”: You stay signed in." in page
+    assert owners_browser.get("/accounts/profile/").status_code == 302
+    assert admins_browser.get(LIST).status_code == 200
 
 
 # --- odd requests -----------------------------------------------------------------------------------
