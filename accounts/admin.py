@@ -20,8 +20,8 @@ from django.utils.translation import ngettext
 
 from accounts import import_admin as import_admin  # registers its models
 from accounts import invitation_admin as invitation_admin  # registers its models
-from accounts import lockout, reauthentication, roles, rules, searching, services
-from accounts.errors import AccountError
+from accounts import lockout, reauthentication, role_changes, roles, rules, searching, services, telling
+from accounts.errors import AccountError, Sorted
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
 from accounts.role_admin import ChangesRoles
@@ -117,7 +117,7 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         more: Any = (None, {"fields": ["erase_link"]})
-        may_erase = obj is not None and self.has_erase_permission(request, obj)
+        may_erase = obj is not None and obj != request.user and self.has_erase_permission(request, obj)
         return [*super().get_fieldsets(request, obj), *([more] if may_erase else [])]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> Any:
@@ -177,37 +177,73 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
         return form
 
     def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
+        settled = self._settle_staff(obj, form)
         if change:
             services.save_user(obj, changed=form.changed_data, acting_user=acting_user(request))
         else:
             services.add_user(obj, acting_user=acting_user(request))
+        if settled:
+            may = _("“%(user)s” may enter this site now, by their role.")
+            may_not = _("“%(user)s” may not enter this site any more: no role lets them in.")
+            self.message_user(request, (may if obj.is_staff else may_not) % {"user": obj}, messages.INFO)
+
+    def _settle_staff(self, obj: User, form: forms.ModelForm[User]) -> bool:
+        """Let the box “Staff” follow the roles, unless the person who edits has changed it; whether that changed it.
+
+        It is written with the rest of the row: one statement, one record.
+        """
+        if "groups" not in form.changed_data or "is_staff" in form.changed_data:
+            return False
+        after = role_changes.is_staff_after(obj, obj.groups.all(), form.cleaned_data["groups"])
+        if obj.is_staff == after:
+            return False
+        obj.is_staff = after
+        form.changed_data.append("is_staff")
+        return True
 
     @admin.action(description=_("Send a link to choose a new password"), permissions=["change"])
     def send_set_password_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        count = services.send_set_password_links(queryset, acting_user=acting_user(request))
-        text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
-        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+        self._tell_mailed(request, services.send_set_password_links(queryset, acting_user=acting_user(request)))
 
     @admin.action(description=_("Send a link to begin anew without a second factor"), permissions=["change"])
     def send_recovery_link(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        count = second_factor_events.send_recovery_links(queryset, acting_user=acting_user(request))
+        sent = second_factor_events.send_recovery_links(queryset, acting_user=acting_user(request))
+        self._tell_mailed(request, sent)
+
+    def _tell_mailed(self, request: HttpRequest, people: Sorted) -> None:
+        count = len(people.done)
         text = ngettext("%(count)d mail is on its way.", "%(count)d mails are on their way.", count)
-        self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.WARNING)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.INFO)
+        telling.tell_left_out(request, people.left_out)
 
     @admin.action(description=_("Unlock the selected users"), permissions=["change"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        users = [user for user in queryset if rules.may(acting_user(request), "unlock", user)]
-        for user in users:
+        people = Sorted()
+        for user in queryset:
+            people.add(user, None if rules.may(acting_user(request), "unlock", user) else "person_above_own")
+        for user in people.done:
             services.unlock(account=str(user.pk), acting_user=acting_user(request))
-        text = ngettext("%(count)d user can sign in again.", "%(count)d users can sign in again.", len(users))
-        self.message_user(request, text % {"count": len(users)}, messages.SUCCESS if users else messages.WARNING)
+        count = len(people.done)
+        text = ngettext("%(count)d user can sign in again.", "%(count)d users can sign in again.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.INFO)
+        telling.tell_left_out(request, people.left_out)
 
     @admin.action(description=_("Sign the selected users out everywhere"), permissions=["change"])
     def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        users = [user for user in queryset if self.has_change_permission(request, user)]
-        count = services.sign_out_everywhere(users, acting_user=acting_user(request))
+        people = Sorted()
+        for user in queryset:
+            people.add(user, self._why_not_signed_out(request, user))
+        count = services.sign_out_everywhere(people.done, acting_user=acting_user(request))
         text = ngettext("%(count)d session ended.", "%(count)d sessions ended.", count)
-        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.INFO)
+        telling.tell_left_out(request, people.left_out)
+
+    def _why_not_signed_out(self, request: HttpRequest, user: User) -> str | None:
+        if user == acting_user(request):
+            return "own_sessions"
+        if user.state == UserState.ERASED:
+            return "account_erased"
+        return None if self.has_change_permission(request, user) else "person_above_own"
 
 
 class LockedNow(admin.SimpleListFilter):

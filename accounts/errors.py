@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from accounts.models import User
 
 MESSAGES = {
     "username_taken": _("This username is already taken. Please choose another one."),
@@ -33,7 +38,11 @@ MESSAGES = {
         "this site."
     ),
     "own_account": _("This is your own account. Please ask another administrator."),
+    "own_sessions": _("You stay signed in. Your own sessions end on the page “Your devices”."),
     "account_erased": _("This person was erased, and that is for good."),
+    "account_shut_out": _("This account is shut out."),
+    "erasure_planned": _("This account is to be erased."),
+    "no_second_factor": _("This person has no second factor."),
     "not_scheduled": _("No erasure of this account is planned."),
     "signup_closed": _("Sign-up is not open to everybody at the moment."),
     "invitation_invalid": _("This invitation is not valid."),
@@ -119,6 +128,21 @@ class AccountError(Exception):
 
     def as_validation_error(self) -> ValidationError:
         return ValidationError(self.message, code=self.code)
+
+
+@dataclass
+class Sorted:
+    """Several people of an action: to whom it was `done`, and who was left out, each with the reason."""
+
+    done: list[User] = field(default_factory=list)
+    left_out: list[tuple[User, AccountError]] = field(default_factory=list)
+
+    def add(self, user: User, refusal: str | None) -> None:
+        """Sort one in, by the code of what is against it."""
+        if refusal:
+            self.left_out.append((user, AccountError(refusal)))
+        else:
+            self.done.append(user)
 
 
 def words_of(refusal: ValidationError | AccountError) -> str:

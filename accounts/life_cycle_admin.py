@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import identity, life_cycle
+from accounts import identity, life_cycle, telling
 from accounts.errors import AccountError
 from accounts.models import User, UserState
 
@@ -68,6 +69,10 @@ class TypedName(forms.Form):
         return typed
 
 
+def _shown(moment: datetime) -> str:
+    return date_format(moment, "j F Y, H:i e")
+
+
 class LifeCycleAdmin(ModelAdmin):
     """For the admin of users. Nobody is deleted as Django does it: others' records point to people."""
 
@@ -87,7 +92,7 @@ class LifeCycleAdmin(ModelAdmin):
         label = str(user.state.label)
         if user.erase_at is None:
             return label
-        return f"{label}: {date_format(user.erase_at, 'j F Y, H:i e')}"
+        return f"{label}: {_shown(user.erase_at)}"
 
     @admin.display(description=gettext_lazy("erase"), empty_value="")
     def erase_link(self, user: User) -> str | None:
@@ -100,18 +105,43 @@ class LifeCycleAdmin(ModelAdmin):
 
     @admin.action(description=gettext_lazy("Shut the selected users out"), permissions=["rights"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        self._each(request, queryset, life_cycle.deactivate)
+        done, left_out = self._each(request, queryset, life_cycle.deactivate, unchanged=_("Shut out already."))
+        text = ngettext(
+            "%(count)d user changed. Shut out, and signed out everywhere: %(names)s.",
+            "%(count)d users changed. Shut out, and signed out everywhere: %(names)s.",
+            len(done),
+        )
+        telling.tell_done(request, text, done)
+        telling.tell_left_out(request, left_out)
 
     @admin.action(description=gettext_lazy("Let the selected users in again"), permissions=["rights"])
     def restore(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        self._each(request, queryset, life_cycle.restore)
+        done, left_out = self._each(request, queryset, life_cycle.restore, unchanged=_("Not shut out."))
+        text = ngettext(
+            "%(count)d user changed. Let in again: %(names)s.",
+            "%(count)d users changed. Let in again: %(names)s.",
+            len(done),
+        )
+        telling.tell_done(request, text, done)
+        telling.tell_left_out(request, left_out)
 
     @admin.action(description=gettext_lazy("Plan to erase the selected users"), permissions=["erase"])
     def schedule_erasure(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        def plan(user: User, *, acting_user: User) -> bool:
-            return bool(life_cycle.schedule_erasure(user, after=life_cycle.grace(), acting_user=acting_user))
+        times: list[datetime] = []
 
-        self._each(request, queryset, plan)
+        def plan(user: User, *, acting_user: User) -> bool:
+            times.append(life_cycle.schedule_erasure(user, after=life_cycle.grace(), acting_user=acting_user))
+            return True
+
+        done, left_out = self._each(request, queryset, plan)
+        text = ngettext(
+            "%(count)d user changed. Erased from %(date)s on, unless it is cancelled, and told so by mail: %(names)s.",
+            "%(count)d users changed. Erased from %(date)s on, unless it is cancelled, and each told so by mail: "
+            "%(names)s.",
+            len(done),
+        )
+        telling.tell_done(request, text, done, date=_shown(max(times)) if times else "")
+        telling.tell_left_out(request, left_out)
 
     @admin.action(description=gettext_lazy("Cancel the erasure of the selected users"), permissions=["erase"])
     def cancel_erasure(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
@@ -119,27 +149,43 @@ class LifeCycleAdmin(ModelAdmin):
             life_cycle.cancel_erasure(user, acting_user=acting_user)
             return True
 
-        self._each(request, queryset, cancel)
+        done, left_out = self._each(request, queryset, cancel)
+        text = ngettext(
+            "%(count)d user changed. Not erased, and told so by mail: %(names)s.",
+            "%(count)d users changed. Not erased, and each told so by mail: %(names)s.",
+            len(done),
+        )
+        telling.tell_done(request, text, done)
+        telling.tell_left_out(request, left_out)
 
     @admin.action(description=gettext_lazy("Erase the selected user now …"), permissions=["erase"])
     def erase(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
         chosen = list(queryset[:2])
-        if len(chosen) == 1:
+        if len(chosen) > 1:
+            self.message_user(request, _("People are erased one at a time. Please select one."), messages.WARNING)
+        elif chosen == [request.user]:
+            telling.tell_left_out(request, [(chosen[0], AccountError("own_account"))])
+        elif chosen:
             return HttpResponseRedirect(reverse("admin:accounts_user_erase", args=[chosen[0].pk]))
-        self.message_user(request, _("People are erased one at a time. Please select one."), messages.WARNING)
         return None
 
-    def _each(self, request: HttpRequest, users: QuerySet[User], act: Callable[..., bool]) -> None:
-        changed = 0
+    def _each(
+        self, request: HttpRequest, users: QuerySet[User], act: Callable[..., bool], *, unchanged: str = ""
+    ) -> tuple[list[User], list[tuple[User, AccountError | str]]]:
+        """Do it to each; returns whom it changed, and who was left out, with the reason."""
+        done: list[User] = []
+        left_out: list[tuple[User, AccountError | str]] = []
         for user in users:
             try:
-                changed += act(user, acting_user=cast("User", request.user))
+                if act(user, acting_user=cast("User", request.user)):
+                    done.append(user)
+                else:
+                    left_out.append((user, unchanged))
             except AccountError as refusal:
-                self.message_user(request, f"“{user}”: {refusal.message}", messages.WARNING)
+                left_out.append((user, refusal))
             except PermissionDenied:
-                self.message_user(request, _("“%(user)s”: you may not edit them.") % {"user": user}, messages.WARNING)
-        text = ngettext("%(count)d user changed.", "%(count)d users changed.", changed)
-        self.message_user(request, text % {"count": changed}, messages.SUCCESS if changed else messages.INFO)
+                left_out.append((user, AccountError("person_above_own")))
+        return done, left_out
 
     # Erasing one
 
@@ -154,6 +200,9 @@ class LifeCycleAdmin(ModelAdmin):
         user: User | None = self.get_object(request, unquote(object_id))
         if user is None or user.state == UserState.ERASED:
             raise Http404
+        if user == request.user:
+            telling.tell_left_out(request, [(user, AccountError("own_account"))])
+            return HttpResponseRedirect(reverse("admin:accounts_user_change", args=[user.pk]))
         form = TypedName(request.POST if request.method == "POST" else None, user=user)
         status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
         if form.is_bound and form.is_valid():

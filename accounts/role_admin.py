@@ -13,15 +13,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
-from accounts import identity, role_changes, roles
+from accounts import identity, role_changes, roles, telling
 from accounts.models import User
 
 MOST = 1000  # people whose roles one page changes; the command takes any number
 NAMED = 20  # of them on the page that asks
-REFUSED_SHOWN = 10
 
 
 class RoleChangeForm(forms.Form):
@@ -80,18 +79,17 @@ class ChangesRoles(admin.ModelAdmin[User]):
         initial = {"ids": ",".join(str(user.pk) for user in people), "give": "1" if give else "0"}
         form = RoleChangeForm(initial=initial, acting_user=cast("User", request.user))
         names = [user.username for user in people]
-        return self._page(request, form, give=give, count=len(people), names=names)
+        return self._page(request, form, give=give, names=names)
 
-    def _page(self, request: HttpRequest, form: RoleChangeForm, *, give: bool, **more: Any) -> HttpResponse:
-        names = more.pop("names", [])
+    def _page(self, request: HttpRequest, form: RoleChangeForm, *, give: bool, names: list[str]) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _("Give a role") if give else _("Take a role"),
             "form": form,
+            "count": len(names),
             "names": names[:NAMED],
             "unnamed": max(0, len(names) - NAMED),
-            **more,
         }
         status = 422 if form.is_bound else 200
         return TemplateResponse(request, "accounts/role_change.html", context, status=status)
@@ -105,26 +103,21 @@ class ChangesRoles(admin.ModelAdmin[User]):
         user = cast("User", request.user)
         form = RoleChangeForm(request.POST, acting_user=user)
         if not form.is_valid():
-            give = request.POST.get("give") != "0"
-            return self._page(request, form, give=give, count=request.POST.get("ids", "").count(",") + 1)
+            ids = form.cleaned_data.get("ids", [])
+            found = dict(self.get_queryset(request).filter(pk__in=ids).values_list("pk", "username"))
+            names = [found[pk] for pk in dict.fromkeys(ids) if pk in found]
+            return self._page(request, form, give=request.POST.get("give") != "0", names=names)
         cleaned = form.cleaned_data
-        self._tell(
-            request,
-            list(
-                role_changes.change_roles(
-                    cleaned["ids"], cleaned["role"], give=cleaned["give"], acting_user=user, reason=cleaned["reason"]
-                )
-            ),
+        verdicts = role_changes.change_roles(
+            cleaned["ids"], cleaned["role"], give=cleaned["give"], acting_user=user, reason=cleaned["reason"]
         )
+        self._tell(request, list(verdicts), give=cleaned["give"])
         return HttpResponseRedirect(reverse("admin:accounts_user_changelist"))
 
-    def _tell(self, request: HttpRequest, verdicts: list[role_changes.Verdict]) -> None:
+    def _tell(self, request: HttpRequest, verdicts: list[role_changes.Verdict], *, give: bool) -> None:
         done = sum(verdict.code == "done" for verdict in verdicts)
         text = ngettext("%(count)d user changed.", "%(count)d users changed.", done)
         self.message_user(request, text % {"count": done}, messages.SUCCESS if done else messages.INFO)
-        refused = [verdict for verdict in verdicts if verdict.refused]
-        for verdict in refused[:REFUSED_SHOWN]:
-            self.message_user(request, f"“{verdict.user}”: {verdict.words}", messages.WARNING)
-        if (more := len(refused) - REFUSED_SHOWN) > 0:
-            text = ngettext("and %(count)d more was refused.", "and %(count)d more were refused.", more)
-            self.message_user(request, text % {"count": more}, messages.WARNING)
+        unchanged = gettext("They have this role already.") if give else gettext("They do not have this role.")
+        left_out = [(verdict.user, verdict.words or unchanged) for verdict in verdicts if verdict.code != "done"]
+        telling.tell_left_out(request, left_out)

@@ -6,7 +6,7 @@ the same moment wait for each other instead of undoing each other's work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -44,8 +44,8 @@ def change_roles(
 ) -> Iterator[Verdict]:
     """Give `role` to these people, or take it from them; whom the rules refuse stay as they are.
 
-    Who is given a role of the staff may enter the console, and who loses the last one may not any more; who loses every
-    role stays a member.
+    Who is given a role of the staff may enter the console, also when they held it but were not let in, and who loses
+    the last one may not any more; who loses every role stays a member.
     """
     ordered = sorted(user_ids)
     for begin in range(0, len(ordered), BATCH):
@@ -59,25 +59,31 @@ def _change(user_ids: Sequence[UUID], role: Group, give: bool, acting_user: User
         people = lock(user_ids)
         allowed = RoleChanges(acting_user, people)
         held = roles_of(user_ids)
-        verdicts, wanted = [], {}
+        opens = give and roles.is_staff_role([role])
+        verdicts, wanted, let_in = [], {}, set()
         for user in people:
             now = held[user.pk]
             then = now | {role.pk} if give else now - {role.pk}
-            refusal = allowed.refusal(user, [role]) if now != then else None
+            changes = now != then or (opens and not user.is_staff)
+            refusal = allowed.refusal(user, [role]) if changes else None
+            if user.deleted_at is not None:
+                refusal = AccountError("account_erased")
             if not refusal and not then and role.name == roles.MEMBER:
                 refusal = AccountError("last_role")
             if now != then and not refusal:
                 wanted[user.pk] = then
-            code = refusal.code if refusal else "done" if now != then else "unchanged"
+            elif changes and not refusal:
+                let_in.add(user.pk)
+            code = refusal.code if refusal else "done" if changes else "unchanged"
             verdicts.append(Verdict(user, code, str(refusal.message) if refusal else ""))
         set_roles(held, wanted)
+        _settle_staff(gained=let_in, lost=set())
     return verdicts
 
 
 def lock(user_ids: Collection[UUID]) -> list[User]:
-    """Return these people, who stay as they are until the transaction ends."""
-    there = User.objects.filter(pk__in=user_ids, deleted_at=None)
-    return list(there.order_by("pk").select_for_update(no_key=True))
+    """Return these people, also erased ones, who stay as they are until the transaction ends."""
+    return list(User.objects.filter(pk__in=user_ids).order_by("pk").select_for_update(no_key=True))
 
 
 def roles_of(user_ids: Collection[UUID]) -> dict[UUID, set[int]]:
@@ -90,7 +96,8 @@ def roles_of(user_ids: Collection[UUID]) -> dict[UUID, set[int]]:
 
 def set_roles(held: Mapping[UUID, set[int]], wanted: Mapping[UUID, set[int]]) -> None:
     """Make the groups of each in `wanted` those, in place of what is `held`, in the caller's transaction."""
-    member = Group.objects.get(name=roles.MEMBER).pk
+    declared = dict(Group.objects.filter(name__in=roles.ROLES).values_list("name", "pk"))
+    member, of_staff = declared[roles.MEMBER], {pk for name, pk in declared.items() if roles.ROLES[name].staff}
     full = {pk: groups or {member} for pk, groups in wanted.items()}
     new = [(pk, group) for pk, groups in full.items() for group in sorted(groups - held[pk])]
     old = [(pk, group) for pk, groups in full.items() for group in held[pk] - groups]
@@ -99,12 +106,29 @@ def set_roles(held: Mapping[UUID, set[int]], wanted: Mapping[UUID, set[int]]) ->
     )
     for lost in {group for _pk, group in old}:
         _Membership.objects.filter(group=lost, user__in=[pk for pk, group in old if group == lost]).delete()
-    _settle_staff(gained={pk for pk, _group in new}, lost={pk for pk, _group in old})
+    _settle_staff(
+        gained={pk for pk, group in new if group in of_staff}, lost={pk for pk, group in old if group in of_staff}
+    )
 
 
 def _settle_staff(*, gained: set[UUID], lost: set[UUID]) -> None:
-    """Who holds a role of the staff enters the console; who lost the last one does not, superusers apart."""
+    """Of these who gained or lost a role of the staff: who holds one enters the console; who does not does not.
+
+    Superusers stay staff, and so does whom somebody made staff by hand, without such a role.
+    """
     of_staff = [name for name, role in roles.ROLES.items() if role.staff]
     holds = Exists(_Membership.objects.filter(user=OuterRef("pk"), group__name__in=of_staff))
     User.objects.filter(holds, pk__in=gained, is_staff=False).update(is_staff=True)
     User.objects.filter(~holds, pk__in=lost, is_staff=True, is_superuser=False).update(is_staff=False)
+
+
+def is_staff_after(user: User, before: Iterable[Group], after: Iterable[Group]) -> bool:
+    """Whether `user` may enter the console when `before` become `after`, for who writes the row and the groups alone.
+
+    The same rule as when many change.
+    """
+    before, after = set(before), set(after)
+    if roles.is_staff_role(after - before):
+        return True
+    lost_the_last = roles.is_staff_role(before) and not roles.is_staff_role(after)
+    return user.is_staff and (user.is_superuser or not lost_the_last)

@@ -35,8 +35,8 @@ from accounts import (
     rules,
     sessions,
 )
-from accounts.errors import AccountError
-from accounts.models import AddressChange, ErasedName, LoginAttempt, ReservedUsername, User
+from accounts.errors import AccountError, Sorted
+from accounts.models import AddressChange, ErasedName, LoginAttempt, ReservedUsername, User, UserState
 from accounts.refusals import refusals
 from accounts.second_factor import factors
 from config.database import retry
@@ -360,20 +360,26 @@ def update_profile(user: User, *, version: int) -> None:
             raise AccountError("changed_meanwhile")
 
 
-def send_set_password_links(users: QuerySet[User], *, acting_user: User) -> int:
-    """Mail each active user a one-use link to choose a new password; returns how many."""
-    active = [
-        user
-        for user in users.filter(is_active=True, erase_at=None, deleted_at=None)
-        if rules.may(acting_user, "send_password_link", user)
-    ]
+_NO_LINK = {
+    UserState.DEACTIVATED: "account_shut_out",
+    UserState.SCHEDULED: "erasure_planned",
+    UserState.ERASED: "account_erased",
+}
+
+
+def send_set_password_links(users: Iterable[User], *, acting_user: User) -> Sorted:
+    """Mail each active user a one-use link to choose a new password; returns whom, and why not the others."""
+    people = Sorted()
+    for user in users:
+        allowed = rules.may(acting_user, "send_password_link", user)
+        people.add(user, _NO_LINK.get(user.state) if allowed else "person_above_own")
     with transaction.atomic():
-        for user in active:
+        for user in people.done:
             # "An account was made for you" is for those who have never had a password.
             mail = "password_reset" if user.has_usable_password() else "set_password"
             jobs.send_mail_to_user.enqueue(mail, str(user.pk))
             auditlog.record("set_password_link_sent", user)
-    return len(active)
+    return people
 
 
 def unlock(*, account: str | None = None, network: str | None = None, acting_user: User | None) -> int:

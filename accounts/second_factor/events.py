@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 import auditlog
 from accounts import jobs, links, rules
-from accounts.errors import AccountError
+from accounts.errors import AccountError, Sorted
 from accounts.models import User
 from accounts.second_factor import encryption, factors, recovery_codes, totp
 from accounts.second_factor.models import AuthenticatorApp, Factor, Passkey, RecoveryCodes, RecoveryLink
@@ -142,19 +142,34 @@ def _new_codes(user: User) -> list[str]:
     return codes
 
 
-def send_recovery_links(users: Iterable[User], *, acting_user: User) -> int:
+def send_recovery_links(users: Iterable[User], *, acting_user: User) -> Sorted:
     """Mail a link to begin anew to those of `users` who have a second factor and whom `acting_user` may edit.
 
-    Returns how many. A link ends the one before; nobody makes one for themselves.
+    Returns whom, and why not the others. A link ends the one before; nobody makes one for themselves.
     """
-    editable = [user.pk for user in users if rules.may(acting_user, "recover_second_factor", user)]
+    chosen, people = list(users), Sorted()
     with transaction.atomic():
-        whose = list(User.objects.filter(factors.has(), pk__in=editable, is_active=True, deleted_at=None))
-        for user in whose:
+        whose = User.objects.filter(factors.has(), pk__in=[user.pk for user in chosen])
+        having = set(whose.values_list("pk", flat=True))
+        for user in chosen:
+            people.add(user, _why_no_link(user, acting_user, has_factor=user.pk in having))
+        for user in people.done:
             fresh = {"nonce": uuid.uuid4(), "made_at": Now()}
             RecoveryLink.objects.update_or_create(user=user, defaults=fresh)
             _happened("second_factor_recovery", user)
-    return len(whose)
+    return people
+
+
+def _why_no_link(user: User, acting_user: User, *, has_factor: bool) -> str | None:
+    if user.deleted_at is not None:
+        return "account_erased"
+    if user == acting_user:
+        return "own_account"
+    if not rules.may(acting_user, "recover_second_factor", user):
+        return "person_above_own"
+    if not has_factor:
+        return "no_second_factor"
+    return None if user.is_active else "account_shut_out"
 
 
 def may_recover(user: User, token: str) -> bool:

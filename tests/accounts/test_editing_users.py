@@ -105,6 +105,22 @@ def test_roles_that_somebody_else_gave_are_not_taken_away_unseen(
     assert (saved.full_name, saved.is_staff, list(saved.groups.all())) == ("Mine", True, [support])
 
 
+def test_staff_settled_by_roles_that_somebody_else_gave_is_no_word_of_ones_own(
+    admins_browser: Client, other_keeper: Client, owner: User
+) -> None:
+    path, support = page_of(owner), Group.objects.get(name="Support")
+    mine, theirs = open_form(admins_browser, path), open_form(other_keeper, path)
+    assert send(other_keeper, path, theirs, groups=[str(support.pk)]).status_code == 302
+    member = Group.objects.get(name="Member")
+    answer = send(admins_browser, path, mine, groups=[str(member.pk)])
+    assert conflict(answer) == [("Staff", "yes", None, "warden"), ("Groups", "Support", "Member", "warden")]
+    assert User.objects.get(pk=owner.pk).is_staff
+    # Saved again, the role is taken, and the console with it.
+    assert send(admins_browser, path, fields_of(answer)).status_code == 302
+    saved = User.objects.get(pk=owner.pk)
+    assert (saved.is_staff, list(saved.groups.all())) == (False, [member])
+
+
 def test_a_third_edit_is_told_again(admins_browser: Client, other_keeper: Client, owner: User) -> None:
     path = page_of(owner)
     mine = open_form(admins_browser, path)

@@ -81,10 +81,50 @@ def test_nobody_erases_whom_they_may_not_edit(
     clerks_browser: Client, clerk: User, administrator: User, inviter: User
 ) -> None:
     for other in (administrator, inviter):
-        assert "you may not edit them" in text_of(run_action(clerks_browser, "schedule_erasure", other))
+        page = text_of(run_action(clerks_browser, "schedule_erasure", other))
+        assert f"“{other.username}”: You may not edit this person." in page
         assert clerks_browser.post(erase_path(other), {"username": other.username}).status_code == 403
     assert "This is your own account" in text_of(run_action(clerks_browser, "schedule_erasure", clerk))
     assert {state_of(user) for user in (administrator, inviter, clerk)} == {UserState.ACTIVE}
+
+
+def test_the_list_says_when_who_is_erased_and_that_each_gets_a_mail(
+    admins_browser: Client, administrator: User, owner: User, colleague: User
+) -> None:
+    page = text_of(run_action(admins_browser, "schedule_erasure", owner, colleague, administrator))
+    planned = User.objects.order_by("-erase_at").exclude(erase_at=None)[0].erase_at
+    assert planned is not None
+    assert f"Erased from {planned.day} {planned:%B %Y, %H:%M} UTC on" in page
+    assert "each told so by mail: “colleague”, “owner”." in page
+    assert "“keeper”: This is your own account." in page
+
+
+def test_the_list_says_who_was_shut_out_and_names_ten(admins_browser: Client, administrator: User, owner: User) -> None:
+    User.objects.filter(pk=owner.pk).update(is_active=False)
+    many = [UserFactory.create(username=f"many{number:02}") for number in range(12)]
+    page = text_of(run_action(admins_browser, "deactivate", owner, *many))
+    assert "12 users changed. Shut out, and signed out everywhere: “many11”, “many10”" in page
+    assert "“many02” and 2 more." in page
+    assert "“owner”: Shut out already." in page
+    page = text_of(run_action(admins_browser, "deactivate", owner))
+    assert "0 users changed." in page
+    page = text_of(run_action(admins_browser, "restore", owner, administrator))
+    assert "1 user changed. Let in again: “owner”." in page
+    assert "“keeper”: This is your own account." in page
+
+
+def test_nobody_types_their_own_name_to_be_refused(clerks_browser: Client, clerk: User) -> None:
+    page = run_action(clerks_browser, "erase", clerk)
+    assert page.redirect_chain == [(LIST, 302)]
+    assert "“clerk”: This is your own account." in text_of(page)
+    for answer in (
+        clerks_browser.get(erase_path(clerk), follow=True),
+        clerks_browser.post(erase_path(clerk), {"username": "clerk"}, follow=True),
+    ):
+        assert answer.redirect_chain == [(change_path(clerk), 302)]
+        assert "“clerk”: This is your own account." in text_of(answer)
+    assert erase_path(clerk) not in text_of(clerks_browser.get(change_path(clerk)))
+    assert state_of(clerk) == UserState.ACTIVE
 
 
 def test_who_lacks_the_permission_neither_sees_nor_uses_it(inviters_browser: Client, owner: User) -> None:

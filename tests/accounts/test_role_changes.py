@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from accounts import role_changes
+from accounts import life_cycle, role_changes
 from accounts.models import User
 from auditlog.models import Record
 from tests.accounts.conftest import text_of
@@ -70,6 +70,25 @@ def test_a_superuser_who_loses_a_role_stays_one(administrator: User) -> None:
     assert is_staff(other)
 
 
+def test_who_holds_the_role_but_was_not_let_in_is_let_in(administrator: User) -> None:
+    ada, bob = members(2)
+    ada.groups.add(group("Auditor"))
+    assert change([ada, bob], "Member", administrator) == {ada.username: "unchanged", bob.username: "unchanged"}
+    assert change([ada], "Auditor", with_role("Support")) == {ada.username: "person_above_own"}
+    assert not is_staff(ada)
+    assert change([ada, bob], "Auditor", administrator, reason="heal") == {ada.username: "done", bob.username: "done"}
+    assert is_staff(ada)
+    assert Record.objects.filter(object_id=str(ada.pk), reason="heal", new__is_staff=True).count() == 1
+    assert change([ada], "Auditor", administrator) == {ada.username: "unchanged"}
+
+
+def test_who_is_staff_without_a_role_of_the_staff_stays_it(administrator: User) -> None:
+    ada = with_role("Member")
+    ada.groups.add(Group.objects.create(name="Gardeners"))
+    assert change([ada], "Member", administrator, give=False) == {ada.username: "done"}
+    assert is_staff(ada)
+
+
 def test_everybody_keeps_a_role(administrator: User) -> None:
     (ada,) = members(1)
     assert change([ada], "Member", administrator, give=False) == {ada.username: "last_role"}
@@ -79,8 +98,8 @@ def test_everybody_keeps_a_role(administrator: User) -> None:
 
 
 def test_each_person_has_a_verdict_by_the_rules() -> None:
-    actor, staff, (ada, bob) = with_role("Support"), with_role("Auditor"), members(2)
-    bob.groups.add(group("Support"))
+    actor, staff, (ada,) = with_role("Support"), with_role("Auditor"), members(1)
+    bob = with_role("Support")
     assert change([actor, staff, ada, bob], "Support", actor) == {
         actor.username: "unchanged",
         staff.username: "person_above_own",
@@ -197,6 +216,28 @@ def test_the_admin_asks_then_gives_and_tells_whom_it_refused(owner: User) -> Non
     assert f"“{actor.username}”: Nobody changes their own roles." in told
     assert held(ada) == {"Member", "Support"}
     assert Record.objects.filter(object_id=str(ada.pk), reason="joins the help desk", actor_id=str(actor.pk)).exists()
+
+
+def test_the_page_still_names_the_people_after_an_error(admins_browser: Client) -> None:
+    people = members(2)
+    form = choose(admins_browser, "give_role", people).context["form"]
+    answer = admins_browser.post(f"{LIST}roles/", {"ids": form["ids"].value(), "give": "1", "role": ""})
+    assert answer.status_code == 422
+    assert "This is about 2 people." in text_of(answer)
+    assert answer.context["names"] == [user.username for user in reversed(people)]
+
+
+def test_the_admin_says_why_somebody_was_left_out(admins_browser: Client) -> None:
+    (ada, bob), holders = members(2), [with_role("Support") for _number in range(12)]
+    life_cycle.erase(bob, acting_user=None)
+    told = text_of(confirm(admins_browser, choose(admins_browser, "give_role", [bob]), "Support"))
+    assert "0 users changed." in told
+    assert "“erased person”: This person was erased, and that is for good." in told
+    told = text_of(confirm(admins_browser, choose(admins_browser, "give_role", [ada, *holders]), "Support"))
+    assert "1 user changed." in told
+    assert "and 2 more: They have this role already." in told
+    told = text_of(confirm(admins_browser, choose(admins_browser, "take_role", [ada]), "Auditor"))
+    assert f"“{ada.username}”: They do not have this role." in told
 
 
 def test_the_admin_takes_a_role_from_all_whom_a_filter_shows(admins_browser: Client) -> None:

@@ -76,6 +76,19 @@ def test_from_the_admin_to_a_new_set_up(owner: User, phone: Phone, admins_browse
     assert sign_in(Client(), "owner")["Location"] == "/accounts/profile/"
 
 
+def test_who_gets_no_link_is_named_with_the_reason(
+    owner: User, phone: Phone, colleague: User, administrator: User, admins_browser: Client
+) -> None:
+    shut = UserFactory.create(username="shut")
+    give_phone(shut)
+    User.objects.filter(pk=shut.pk).update(is_active=False)
+    page = send_link(admins_browser, owner, colleague, administrator, shut)
+    assert "1 mail is on its way." in page
+    assert "“colleague”: This person has no second factor." in page
+    assert "“keeper”: This is your own account." in page
+    assert "“shut”: This account is shut out." in page
+
+
 def test_the_link_without_the_password_opens_nothing(owner: User, colleague: User, link: str) -> None:
     give_phone(colleague)
     thief = Client()

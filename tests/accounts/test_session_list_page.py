@@ -235,6 +235,7 @@ def test_staff_sign_somebody_out_everywhere(
     about = {"action": "sign_out", "_selected_action": [str(owner.pk), str(administrator.pk)]}
     answer = inviters_browser.post("/admin/accounts/user/", about, follow=True)
     assert "2 sessions ended." in text_of(answer)
+    assert "“keeper”: You may not edit this person." in text_of(answer)
     assert not is_signed_in(laptop)
     assert not is_signed_in(phone)
     assert is_signed_in(keeper), "Support does not touch who may do more"

@@ -19,6 +19,7 @@ from django.utils import timezone
 from accounts import searching, services
 from accounts.errors import MESSAGES, AccountError
 from accounts.models import ReservedUsername, User
+from auditlog.models import Record
 from config.paging import CappedPaginator
 from tests.accounts.conftest import codes, jobs, link_in, run_jobs, sign_in, text_of
 from tests.factories import PASSWORD, UserFactory
@@ -419,6 +420,89 @@ def test_nobody_changes_the_own_rights(admins_browser: Client, administrator: Us
     assert rights_of(oneself) == before
 
 
+def with_groups(user: User, *names: str, **changes: str) -> dict[str, Any]:
+    """What the browser sends when these roles are chosen."""
+    return {**as_form(user, **changes), "groups": [str(pk) for pk in role_ids(*names)]}
+
+
+def role_ids(*names: str) -> list[int]:
+    return list(Group.objects.filter(name__in=names).values_list("pk", flat=True))
+
+
+def is_staff(user: User) -> bool:
+    return User.objects.get(pk=user.pk).is_staff
+
+
+def updates_of(user: User) -> list[Record]:
+    return list(Record.objects.filter(resource="accounts.user", object_id=str(user.pk), action=Record.Action.UPDATE))
+
+
+def test_who_is_given_a_role_of_the_staff_in_the_form_enters_until_the_last_is_taken(
+    admins_browser: Client, owner: User
+) -> None:
+    owner.groups.set(role_ids("Member"))
+    page = admins_browser.post(change_path(owner), with_groups(owner, "Member", "Auditor", "Support"), follow=True)
+    assert "“owner” may enter this site now, by their role." in text_of(page)
+    assert is_staff(owner)
+    owners = Client()
+    owners.force_login(User.objects.get(pk=owner.pk))
+    assert owners.get("/admin/").status_code == 200
+    owner.refresh_from_db()
+    admins_browser.post(change_path(owner), with_groups(owner, "Member", "Auditor"))
+    assert is_staff(owner), "one role of the staff is left"
+    page = admins_browser.post(change_path(owner), with_groups(owner, "Member"), follow=True)
+    assert "“owner” may not enter this site any more" in text_of(page)
+    assert not is_staff(owner)
+
+
+def test_the_role_and_what_else_was_edited_are_one_record_of_the_row(admins_browser: Client, owner: User) -> None:
+    before = len(updates_of(owner))
+    admins_browser.post(change_path(owner), with_groups(owner, "Auditor", full_name="New"))
+    (record,) = updates_of(owner)[before:]
+    assert {*record.after} >= {"is_staff", "full_name"}
+    entry = admins_browser.get("/admin/").context["log_entries"][0]
+    assert entry.get_change_message() == "Changed Full name, Groups and Staff."
+
+
+def test_a_newcomer_with_a_role_of_the_staff_enters(admins_browser: Client) -> None:
+    admins_browser.post(ADD, FORM | {"groups": [str(pk) for pk in role_ids("Support")]})
+    assert User.objects.get(username="Newcomer").is_staff
+
+
+def test_the_box_counts_when_it_was_changed_with_the_roles(
+    admins_browser: Client, owner: User, colleague: User
+) -> None:
+    colleague.groups.set(role_ids("Member", "Auditor"))
+    User.objects.filter(pk=colleague.pk).update(is_staff=True)
+    colleague.refresh_from_db()
+    unticked = with_groups(colleague, "Auditor", "Support")
+    del unticked["is_staff"]
+    admins_browser.post(change_path(colleague), unticked)
+    assert not is_staff(colleague)
+    admins_browser.post(change_path(owner), with_groups(owner, "Member", is_staff="on"))
+    assert is_staff(owner)
+    # By hand, so no role that does not let in takes it away.
+    admins_browser.post(change_path(owner), {**with_groups(owner), "is_staff": "on"})
+    assert is_staff(owner)
+    # Without a change of roles the box stays as it is.
+    admins_browser.post(change_path(colleague), {**unticked, "full_name": "New"})
+    assert not is_staff(colleague)
+
+
+def test_a_superuser_who_loses_a_role_in_the_form_stays_staff(admins_browser: Client) -> None:
+    other = UserFactory.create(is_staff=True, is_superuser=True)
+    other.groups.set(role_ids("Support"))
+    admins_browser.post(change_path(other), with_groups(other, "Member"))
+    assert is_staff(other)
+
+
+def test_nobody_lets_themselves_in_by_a_role(supporter: Client) -> None:
+    oneself = User.objects.get(username="supporter")
+    before = rights_of(oneself)
+    assert supporter.post(change_path(oneself), with_groups(oneself, "Administrator")).status_code == 302
+    assert rights_of(oneself) == before
+
+
 # --- actions ----------------------------------------------------------------------------------------
 
 
@@ -447,8 +531,19 @@ def test_links_to_choose_a_password_go_to_active_people(request: pytest.FixtureR
     shut_out = UserFactory.create(is_active=False)
     page = text_of(run_action(browser, "send_set_password_link", owner, shut_out))
     assert "1 mail is on its way." in page
+    assert f"“{shut_out.username}”: This account is shut out." in page
     assert "/accounts/password/" not in page
     assert [message.to for message in run_jobs()] == [["owner@example.com"]]
+
+
+def test_who_signs_others_out_everywhere_stays_signed_in(
+    admins_browser: Client, owners_browser: Client, administrator: User, owner: User
+) -> None:
+    page = text_of(run_action(admins_browser, "sign_out", administrator, owner))
+    assert "1 session ended." in page
+    assert "“keeper”: You stay signed in." in page
+    assert owners_browser.get("/accounts/profile/").status_code == 302
+    assert admins_browser.get(LIST).status_code == 200
 
 
 # --- odd requests -----------------------------------------------------------------------------------
