@@ -27,7 +27,7 @@ from django.utils.crypto import salted_hmac
 
 import auditlog
 from accounts import devices, identity
-from accounts.lockout_sql import locked_until_sql, locking_sql
+from accounts.lockout_sql import BURST, locked_until_sql, locking_sql
 from accounts.models import LoginAttempt, User
 from accounts.second_factor import factors
 from config.client_address import client_address, client_network, network_of
@@ -145,9 +145,20 @@ def failed(request: HttpRequest | None, name: str) -> None:
         return
     subject, label = tried.user or "login", "" if tried.user else recorded_name(tried.account)
     auditlog.record("login_failed", subject, label=label)
-    if tried.is_last:
+    if tried.is_last and _has_begun_a_lock(tried):
         minutes = int(settings.LOGIN_COOLOFF.total_seconds() // 60)
         auditlog.record("locked_out", subject, label=label, new={"minutes": minutes})
+
+
+def _has_begun_a_lock(tried: Tried) -> bool:
+    """Whether the limit that `tried` reached locks for the cool-off.
+
+    What ends within a burst's time comes of tries that were forgiven, before this one was reserved or since: a moment's
+    wait, which an owner who types fast may meet. It is not recorded, not even with its seconds: the trail, the counters
+    and the alarms on them take each record for a lock that somebody's failures began.
+    """
+    row: QuerySet[Any] = with_lock(LoginAttempt.objects.filter(pk=tried.attempt))
+    return row.filter(locked_until__gt=Now() + BURST).exists()
 
 
 def refuse(request: HttpRequest, name: str, seconds: int) -> None:
