@@ -134,6 +134,17 @@ def test_an_unknown_name_is_locked_and_answered_in_the_same_way(owner: User) -> 
     assert pages["owner"] == pages["nobody"] == pages["nobody@example.com"]
 
 
+def test_a_right_password_of_an_unconfirmed_account_is_answered_as_a_wrong_one(owner: User) -> None:
+    User.objects.update(email_verified_at=None)
+    told = []
+    for password in (PASSWORD, "Wrong-Password-1"):
+        with CaptureQueriesContext(connection) as captured:
+            response = sign_in(Client(), "owner", password)
+        page = re.sub(r'[0-9a-f]{32}|value="[^"]*"', "", text_of(response))
+        told.append((response.status_code, page, [query["sql"].split()[0] for query in captured.captured_queries]))
+    assert told[0] == told[1]
+
+
 def test_known_and_unknown_names_cost_the_same_statements(owner: User) -> None:
     def statements(name: str) -> list[str]:
         with CaptureQueriesContext(connection) as captured:
