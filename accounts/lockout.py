@@ -176,18 +176,25 @@ def _has_begun_a_lock(tried: Tried) -> bool:
     return row.filter(locked_until__gt=Now() + BURST).exists()
 
 
-def refuse(request: HttpRequest, name: str, seconds: int) -> None:
-    """Let the answer to this request be the page of a lock that stands for `seconds`, and tell who listens."""
+def refuse(request: HttpRequest, name: str, seconds: int, *, reset_helps: bool = True) -> None:
+    """Let the answer to this request be the page of a lock that stands for `seconds`, and tell who listens.
+
+    `reset_helps` is False when whoever asks has shown that they know of a second factor: a new password lifts no lock
+    of such an account. At the first step it must not depend on the account.
+    """
     request.axes_locked_out = True  # type: ignore[attr-defined]  # read by AxesMiddleware
     request.locked_for = seconds  # type: ignore[attr-defined]
+    request.reset_helps = reset_helps  # type: ignore[attr-defined]
     user_locked_out.send(sender=__name__, request=request, username=name, ip_address=client_address(request))
 
 
 def locked_out(
     request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None = None
 ) -> HttpResponse:
-    """Answer a refused try (`AXES_LOCKOUT_CALLABLE`): the same for every account and name."""
-    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, retry_after=getattr(request, "locked_for", None))
+    """Answer a refused try (`AXES_LOCKOUT_CALLABLE`): at the first step the same for every account and name."""
+    template = "" if getattr(request, "reset_helps", True) else "429_second_factor.html"
+    seconds = getattr(request, "locked_for", None)
+    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, template=template, retry_after=seconds)
 
 
 class ReservingHandler(AxesHandler):  # type: ignore[misc]  # axes has no types
@@ -218,7 +225,7 @@ def checked_password(request: HttpRequest, user: User, password: str) -> bool:
     When the account is locked, nothing is hashed, and whatever the view answers becomes the page of the lock.
     """
     if seconds := reserve(request, str(user.pk), user):
-        refuse(request, user.username_canonical, seconds)
+        refuse(request, user.username_canonical, seconds, reset_helps=not factors.is_on(user))
         return False
     if user.check_password(password):
         password_was_right(request, user)

@@ -22,6 +22,7 @@ from accounts.models import LoginAttempt, User
 from auditlog.models import Record
 from config import retention
 from tests.accounts.conftest import failures, let_pass, link_in, run_jobs, sign_in, text_of
+from tests.accounts.phones import give_phone
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -132,6 +133,17 @@ def test_an_unknown_name_is_locked_and_answered_in_the_same_way(owner: User) -> 
         headers = {key: value for key, value in response.items() if key not in ("X-Request-ID", "Retry-After")}
         pages[name] = (response.status_code, minutes_left(response), page, headers)
     assert pages["owner"] == pages["nobody"] == pages["nobody@example.com"]
+
+
+def test_the_page_and_its_statements_tell_no_stranger_of_a_second_factor(owner: User, colleague: User) -> None:
+    give_phone(colleague)
+    told = []
+    for name in ("owner", "colleague"):
+        failures(Client(), 5, name)
+        with CaptureQueriesContext(connection) as captured:
+            page = re.sub(r"[0-9a-f]{32}|\d+ minutes?", "", text_of(sign_in(Client(), name)))
+        told.append((page, [query["sql"].split()[0] for query in captured.captured_queries]))
+    assert told[0] == told[1]
 
 
 def test_a_right_password_of_an_unconfirmed_account_is_answered_as_a_wrong_one(owner: User) -> None:
