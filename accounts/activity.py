@@ -10,6 +10,7 @@ from typing import Any
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from accounts import signins
 from accounts.models import User
 from auditlog import filters, reading
 from auditlog.describing import Described, Difference, browsers, describe, is_stand_in
@@ -74,7 +75,9 @@ def _title(described: Described, *, is_own: bool) -> str:
     if is_own:
         if record.action == Record.Action.CREATE:
             return _("Account created")
-        return _("Your account was changed") if _is_change(record) else action
+        if _is_change(record):
+            return _("Your account was changed")
+        return str(signins.why_failed(record)) or action
     if record.object_id is None:
         return action
     about = {"action": action, "resource": described.resource, "object": described.object}

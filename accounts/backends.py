@@ -10,7 +10,7 @@ from django.contrib.auth.hashers import make_password
 from django.http import HttpRequest
 
 from accounts import lockout
-from accounts.models import User
+from accounts.models import User, UserState
 
 
 class ReservingBackend(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
@@ -37,7 +37,11 @@ class IdentityBackend(ModelBackend):
             make_password(password)
             return None
         # Hash first, judge afterwards: a refused state must cost what a wrong password costs.
-        if not user.check_password(password) or not self.user_can_authenticate(user):
+        if not user.check_password(password):
+            return None
+        if not self.user_can_authenticate(user):
+            is_open = user.state == UserState.ACTIVE
+            lockout.fails_because(request, lockout.NOT_CONFIRMED if is_open else lockout.NOT_OPEN)
             return None
         if request is None:  # no login follows that would forgive the reservation
             lockout.forgive(HttpRequest(), user)

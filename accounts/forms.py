@@ -148,6 +148,7 @@ class StaffLoginForm(LoginForm):
     def confirm_login_allowed(self, user: User) -> None:
         super().confirm_login_allowed(user)
         if not user.is_staff:
+            lockout.fails_because(self.request, lockout.NOT_STAFF)
             credentials = {"username": user.username}
             user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
             raise self.get_invalid_login_error()

@@ -27,7 +27,7 @@ from django.utils.crypto import salted_hmac
 
 import auditlog
 from accounts import devices, identity
-from accounts.lockout_sql import locked_until_sql, locking_sql
+from accounts.lockout_sql import BURST, locked_until_sql, locking_sql
 from accounts.models import LoginAttempt, User
 from accounts.second_factor import factors
 from config.client_address import client_address, client_network, network_of
@@ -35,6 +35,11 @@ from config.database.locks import hold_until_commit
 from config.errors import error_page
 
 _LONGEST_COUNTED = 200
+# Reasons in the trail of a failure that was no wrong password at a door.
+ASKED_AGAIN = "wrong password when asked again"
+NOT_CONFIRMED = "right password, address not confirmed"
+NOT_OPEN = "right password, account shut"
+NOT_STAFF = "right password, not staff"
 _NAME = "name:"  # stands before a name that is nobody's: an id has the shape of a username
 
 
@@ -90,6 +95,7 @@ class Tried(NamedTuple):
     user: User | None
     is_last: bool
     attempt: int = 0  # the id of its row
+    reason: str = ""
 
 
 def reserve(request: HttpRequest, account: str, user: User | None) -> int:
@@ -132,8 +138,15 @@ def _reserve_sql() -> str:
     """  # noqa: S608 - placeholders and our own numbers only
 
 
+def fails_because(request: HttpRequest | None, reason: str) -> None:
+    """Note why the try that was just reserved fails, for `failed`; costs no statement, so that nobody can tell."""
+    tried: Tried | None = getattr(request, "tried", None)
+    if request and tried:
+        request.tried = tried._replace(reason=reason)  # type: ignore[attr-defined]
+
+
 def failed(request: HttpRequest | None, name: str) -> None:
-    """Record that the password tried for `name` was wrong, and once for each lock that it began.
+    """Record that what was tried for `name` failed, and on which page, and once for each lock that it began.
 
     Not what is refused during a lock: a stranger could let the trail grow without end.
     """
@@ -144,24 +157,44 @@ def failed(request: HttpRequest | None, name: str) -> None:
     if tried is None:  # nothing was evaluated
         return
     subject, label = tried.user or "login", "" if tried.user else recorded_name(tried.account)
-    auditlog.record("login_failed", subject, label=label)
-    if tried.is_last:
+    match = request.resolver_match if request else None
+    page = {"page": match.view_name} if match else None
+    auditlog.record("login_failed", subject, label=label, new=page, reason=tried.reason)
+    if tried.is_last and _has_begun_a_lock(tried):
         minutes = int(settings.LOGIN_COOLOFF.total_seconds() // 60)
         auditlog.record("locked_out", subject, label=label, new={"minutes": minutes})
 
 
-def refuse(request: HttpRequest, name: str, seconds: int) -> None:
-    """Let the answer to this request be the page of a lock that stands for `seconds`, and tell who listens."""
+def _has_begun_a_lock(tried: Tried) -> bool:
+    """Whether the limit that `tried` reached locks for the cool-off.
+
+    What ends within a burst's time comes of tries that were forgiven, before this one was reserved or since: a moment's
+    wait, which an owner who types fast may meet. It is not recorded, not even with its seconds: the trail, the counters
+    and the alarms on them take each record for a lock that somebody's failures began.
+    """
+    row: QuerySet[Any] = with_lock(LoginAttempt.objects.filter(pk=tried.attempt))
+    return row.filter(locked_until__gt=Now() + BURST).exists()
+
+
+def refuse(request: HttpRequest, name: str, seconds: int, *, reset_helps: bool = True) -> None:
+    """Let the answer to this request be the page of a lock that stands for `seconds`, and tell who listens.
+
+    `reset_helps` is False when whoever asks has shown that they know of a second factor: a new password lifts no lock
+    of such an account. At the first step it must not depend on the account.
+    """
     request.axes_locked_out = True  # type: ignore[attr-defined]  # read by AxesMiddleware
     request.locked_for = seconds  # type: ignore[attr-defined]
+    request.reset_helps = reset_helps  # type: ignore[attr-defined]
     user_locked_out.send(sender=__name__, request=request, username=name, ip_address=client_address(request))
 
 
 def locked_out(
     request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None = None
 ) -> HttpResponse:
-    """Answer a refused try (`AXES_LOCKOUT_CALLABLE`): the same for every account and name."""
-    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, retry_after=getattr(request, "locked_for", None))
+    """Answer a refused try (`AXES_LOCKOUT_CALLABLE`): at the first step the same for every account and name."""
+    template = "" if getattr(request, "reset_helps", True) else "429_second_factor.html"
+    seconds = getattr(request, "locked_for", None)
+    return error_page(request, HTTPStatus.TOO_MANY_REQUESTS, template=template, retry_after=seconds)
 
 
 class ReservingHandler(AxesHandler):  # type: ignore[misc]  # axes has no types
@@ -192,11 +225,12 @@ def checked_password(request: HttpRequest, user: User, password: str) -> bool:
     When the account is locked, nothing is hashed, and whatever the view answers becomes the page of the lock.
     """
     if seconds := reserve(request, str(user.pk), user):
-        refuse(request, user.username_canonical, seconds)
+        refuse(request, user.username_canonical, seconds, reset_helps=not factors.is_on(user))
         return False
     if user.check_password(password):
         password_was_right(request, user)
         return True
+    fails_because(request, ASKED_AGAIN)
     user_login_failed.send(sender=__name__, credentials={"username": user.username}, request=request)
     return False
 

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from accounts import user_agents
+from accounts import lockout, user_agents
 from accounts.models import User
 from accounts.second_factor import proving
 from auditlog import describing, reading
@@ -23,7 +23,14 @@ _OUTCOMES: dict[str, tuple[str | Promise, str]] = {
     "login_failed": (_("Wrong password"), "expired"),
     "locked_out": (_("Locked for a while"), "failed"),
 }
-_WRONG_SECOND_FACTOR = (_("Wrong second factor"), "expired")
+# why one failed -> words
+_FAILURES: dict[str, str | Promise] = {
+    proving.WRONG: _("Wrong second factor"),
+    lockout.ASKED_AGAIN: _("Wrong password when asked again"),
+    lockout.NOT_CONFIRMED: _("Right password, but the address was not confirmed yet"),
+    lockout.NOT_OPEN: _("Right password, but the account was shut"),
+    lockout.NOT_STAFF: _("Right password, but the console is for staff only"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[Si
 
 
 def _outcome(record: Record) -> tuple[str | Promise, str]:
-    if record.action == "login_failed" and record.reason == proving.WRONG:
-        return _WRONG_SECOND_FACTOR
-    return _OUTCOMES[record.action]
+    words, tone = _OUTCOMES[record.action]
+    return why_failed(record) or words, tone
+
+
+def why_failed(record: Record) -> str | Promise:
+    """Say what a failed try was, unless it was a wrong password at a door."""
+    return _FAILURES.get(record.reason or "", "") if record.action == "login_failed" else ""

@@ -224,6 +224,11 @@ class ResetPassword(RefusedWith422, views.PasswordResetConfirmView):
             return response
         del self.request.session[INTERNAL_RESET_SESSION_TOKEN]
         messages.success(self.request, _("Your new password is set. Please sign in with it."))
+        if factors.is_on(form.user):  # see `services.reset_password`
+            text = _(
+                "If you were told to wait after too many tries, you still have to: your account has a second factor."
+            )
+            messages.info(self.request, text)
         return SeeOther(str(self.success_url))
 
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> Any:

@@ -29,7 +29,7 @@ def is_proved(request: HttpRequest, user: User, proof: Proof) -> bool:
     When the account is locked nothing is evaluated, and whatever the view answers becomes the page of the lock.
     """
     if seconds := lockout.reserve(request, str(user.pk), user):
-        lockout.refuse(request, user.username_canonical, seconds)
+        lockout.refuse(request, user.username_canonical, seconds, reset_helps=False)
         return False
     if _is_right(request, user, proof):
         # The rest is forgiven by the login, if this is one: who is in already could guess the password without end.

@@ -15,6 +15,7 @@ from auditlog import acting_as
 from auditlog.context import Context, in_context
 from auditlog.models import Record
 from auditlog.reading import PAGE
+from tests.accounts.phones import OVERVIEW, give_phone
 from tests.factories import PASSWORD, InvitationFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +56,17 @@ def test_signing_in_and_out_and_a_new_password_are_there(stranger: Client, owner
         "Signed in",
         "Account created",
     ]
+
+
+def test_a_wrong_password_or_code_of_who_is_signed_in_is_no_failed_sign_in(
+    stranger: Client, owners_browser: Client, owner: User
+) -> None:
+    phone = give_phone(owner)
+    stranger.post("/accounts/login/", {"username": "owner", "password": "Wrong-Password-1"})
+    owners_browser.post("/accounts/confirm/", {"password": "Wrong-Password-1"})
+    owners_browser.post(f"{OVERVIEW}{phone.app.pk}/remove/", {"code": phone.wrong_code()})
+    titles = [line.partition(" 20")[0] for line in lines(owners_browser)[:3]]
+    assert titles == ["Wrong second factor", "Wrong password when asked again", "Failed to sign in"]
 
 
 def test_what_staff_did_is_told_without_their_name_or_place(owners_browser: Client, owner: User) -> None:

@@ -115,6 +115,25 @@ def test_failures_are_recorded_and_the_lock_once_not_each_refused_try(owner: Use
     assert [action for action, *_rest in trail.seen].count("locked_out") == 2
 
 
+def test_a_failure_says_where_it_was_and_what_it_was(owner: User, owners_browser: Client) -> None:
+    trail = Trail()
+    failures(Client(), 1)
+    owners_browser.post("/accounts/confirm/", {"password": "Wrong-Password-1"})
+    owners_browser.post("/accounts/password/change/", {"old_password": "Wrong-Password-1"})
+    Client().post("/admin/login/", {"username": "owner", "password": PASSWORD})
+    User.objects.update(email_verified_at=None)
+    sign_in(Client(), "owner")
+    assert [
+        (record.new, record.reason, record.actor_kind) for record in trail.records if record.action == "login_failed"
+    ] == [
+        ({"page": "login"}, None, "anonymous"),
+        ({"page": "confirm"}, "wrong password when asked again", "user"),
+        ({"page": "password_change"}, "wrong password when asked again", "user"),
+        ({"page": "admin:login"}, "right password, not staff", "anonymous"),
+        ({"page": "login"}, "right password, address not confirmed", "anonymous"),
+    ]
+
+
 def test_code_without_a_request_leaves_its_failures_too(owner: User) -> None:
     trail = Trail()
     assert authenticate(None, username="owner", password="Wrong-Password-1") is None

@@ -12,14 +12,17 @@ from django.contrib.auth import authenticate
 from django.core import signing
 from django.core.management import call_command
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
 from accounts import devices
 from accounts.models import LoginAttempt, User
+from auditlog.models import Record
 from config import retention
 from tests.accounts.conftest import failures, let_pass, link_in, run_jobs, sign_in, text_of
+from tests.accounts.phones import give_phone
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -132,6 +135,28 @@ def test_an_unknown_name_is_locked_and_answered_in_the_same_way(owner: User) -> 
     assert pages["owner"] == pages["nobody"] == pages["nobody@example.com"]
 
 
+def test_the_page_and_its_statements_tell_no_stranger_of_a_second_factor(owner: User, colleague: User) -> None:
+    give_phone(colleague)
+    told = []
+    for name in ("owner", "colleague"):
+        failures(Client(), 5, name)
+        with CaptureQueriesContext(connection) as captured:
+            page = re.sub(r"[0-9a-f]{32}|\d+ minutes?", "", text_of(sign_in(Client(), name)))
+        told.append((page, [query["sql"].split()[0] for query in captured.captured_queries]))
+    assert told[0] == told[1]
+
+
+def test_a_right_password_of_an_unconfirmed_account_is_answered_as_a_wrong_one(owner: User) -> None:
+    User.objects.update(email_verified_at=None)
+    told = []
+    for password in (PASSWORD, "Wrong-Password-1"):
+        with CaptureQueriesContext(connection) as captured:
+            response = sign_in(Client(), "owner", password)
+        page = re.sub(r'[0-9a-f]{32}|value="[^"]*"', "", text_of(response))
+        told.append((response.status_code, page, [query["sql"].split()[0] for query in captured.captured_queries]))
+    assert told[0] == told[1]
+
+
 def test_known_and_unknown_names_cost_the_same_statements(owner: User) -> None:
     def statements(name: str) -> list[str]:
         with CaptureQueriesContext(connection) as captured:
@@ -240,6 +265,36 @@ def test_for_some_seconds_forgiven_tries_go_on_counting(owner: User) -> None:
     assert re.search(r"Please try again in [1-5] seconds?\.", text_of(refused))
     let_pass(seconds=6)
     assert failures(Client(), 5) == [WRONG] * 4 + [LOCKED]  # one of the burst was not forgiven
+
+
+def locks_begun() -> int:
+    return Record.objects.filter(action="locked_out").count()
+
+
+def test_a_wait_of_seconds_is_recorded_as_no_lock_and_a_lock_after_it_is(owner: User) -> None:
+    failures(Client(), 3)
+    assert sign_in(Client(), "owner").status_code == IN
+    assert failures(Client(), 2) == [WRONG, LOCKED]
+    assert locks_begun() == 0
+    let_pass(seconds=6)
+    assert failures(Client(), 5) == [WRONG] * 4 + [LOCKED]
+    (lock,) = Record.objects.filter(action="locked_out")
+    assert lock.new == {"minutes": 30}
+
+
+def test_a_failure_whose_like_were_forgiven_while_it_was_judged_has_begun_no_lock(
+    owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures(Client(), 4)
+    check = User.check_password
+
+    def check_meanwhile(user: User, password: str) -> bool:
+        LoginAttempt.objects.update(forgiven_at=Now())  # as the success of a try that was reserved before
+        return check(user, password)
+
+    monkeypatch.setattr(User, "check_password", check_meanwhile)
+    assert failures(Client(), 2) == [WRONG, LOCKED]
+    assert locks_begun() == 0
 
 
 def test_a_success_forgives_only_the_own_failures_from_there(owner: User, colleague: User) -> None:

@@ -18,6 +18,7 @@ from django.views import View
 from accounts import reauthentication
 from accounts.models import LoginAttempt, Session, User
 from tests.accounts.conftest import codes, failures, text_of
+from tests.accounts.phones import give_phone
 from tests.factories import PASSWORD
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -145,6 +146,16 @@ def test_guesses_count_as_at_the_login(owners_browser: Client, owner: User, hash
     assert hashed == []
     assert failures(Client(), 1) == [429]
     assert LoginAttempt.objects.count() == 5
+
+
+def test_the_page_of_the_lock_offers_a_reset_only_where_it_helps(owners_browser: Client, owner: User) -> None:
+    for _guess in range(5):
+        confirm(owners_browser, "Wrong-Password-1")
+    assert "/accounts/password/reset/" in text_of(confirm(owners_browser))
+    give_phone(owner)
+    page = text_of(confirm(owners_browser))
+    assert "/accounts/password/reset/" not in page
+    assert "ask whoever runs the site" in page
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,9 @@ def test_wrong_codes_lock_as_wrong_passwords_do(owner: User, phone: Phone) -> No
     assert answers == [422] * 5 + [429]
     locked = show_code(browser, phone.code())
     assert (locked.status_code, locked["Retry-After"]) == (429, "1800")
+    assert "Please try again in 30 minutes." in text_of(locked)
+    assert "ask whoever runs the site" in text_of(locked)
+    assert "/accounts/password/reset/" not in text_of(locked), "a reset lifts no such lock"
     assert sign_in(Client(), "owner").status_code == 429
     assert not is_signed_in(browser)
     let_pass(minutes=30)
@@ -326,7 +329,8 @@ def test_a_reset_password_gives_no_more_guesses(stranger: Client, owner: User, p
     stranger.post("/accounts/password/reset/", {"email": owner.email})
     page = stranger.get(link_in(run_jobs()[-1]), follow=True)
     new = "Another-Horse-8-Battery"
-    assert stranger.post(page.request["PATH_INFO"], {"new_password1": new, "new_password2": new}).status_code == 303
+    chosen = {"new_password1": new, "new_password2": new}
+    assert "you still have to" in text_of(stranger.post(page.request["PATH_INFO"], chosen, follow=True))
     assert sign_in(stranger, "owner", new).status_code == 429
 
 

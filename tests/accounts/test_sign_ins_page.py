@@ -18,6 +18,7 @@ from auditlog.models import Record
 from auditlog.reading import PAGE
 from tests.accounts.conftest import failures, let_pass, sign_in, text_of
 from tests.accounts.phones import give_phone, show_code
+from tests.factories import PASSWORD
 
 pytestmark = pytest.mark.django_db
 SIGN_INS = "/accounts/security/sign-ins/"
@@ -64,6 +65,33 @@ def test_a_right_password_without_the_second_factor_is_there_and_a_wrong_code_ca
         "Right password, asked for the second factor Mobile Safari on iOS from 198.51.100.7",
         "Signed in Firefox on Linux from 192.0.2.1",
     ]
+
+
+def test_a_right_password_that_opens_nothing_is_not_called_wrong(browser: Client, owner: User) -> None:
+    where: Any = {"REMOTE_ADDR": "198.51.100.7", "HTTP_USER_AGENT": SAFARI}
+    for column in ({"email_verified_at": None}, {"is_active": False}):
+        before = User.objects.values(*column).get()
+        User.objects.update(**column)
+        sign_in(Client(), "owner", **where)
+        failures(Client(), 1, **where)
+        User.objects.update(**before)
+        let_pass(minutes=31)
+    Client().post("/admin/login/", {"username": "owner", "password": PASSWORD}, **where)
+    signed_in = Client()
+    sign_in(signed_in, "owner", **where)
+    assert [line.removesuffix(" Mobile Safari on iOS from 198.51.100.7") for line in lines(signed_in)[:6]] == [
+        "Signed in",
+        "Right password, but the console is for staff only",
+        "Wrong password",
+        "Right password, but the account was shut",
+        "Wrong password",
+        "Right password, but the address was not confirmed yet",
+    ]
+
+
+def test_a_wrong_password_of_who_is_signed_in_is_called_so(browser: Client) -> None:
+    browser.post("/accounts/confirm/", {"password": "Wrong-Password-1"}, HTTP_USER_AGENT=FIREFOX)
+    assert lines(browser)[0] == "Wrong password when asked again Firefox on Linux from 127.0.0.1"
 
 
 def test_nothing_else_and_nobody_elses_is_there(browser: Client, owner: User, colleague: User) -> None:
