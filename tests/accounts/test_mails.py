@@ -81,7 +81,8 @@ def test_these_are_all_the_mails() -> None:
         for name in {*MAILS, *ABOUT_INVITATIONS, *ABOUT_ADDRESSES, *ABOUT_A_LOGIN}
         for ending in (".subject.txt", ".txt", ".html")
     }
-    assert {path.name for path in folder.iterdir()} == trios | {"base.html"}
+    frames = {f"{name}{ending}" for name in ("base", "second_factor_notice") for ending in (".txt", ".html")}
+    assert {path.name for path in folder.iterdir()} == trios | frames
 
 
 @pytest.mark.parametrize(("name", "subject", "link"), [(name, *about) for name, about in MAILS.items()])
