@@ -294,7 +294,8 @@ def restore(backup: Backup, *, tell: Tell = silent) -> Proof:
             if cursor.fetchone():
                 raise BackupError(
                     f"“{connection.settings_dict['NAME']}” is not empty, and a restore replaces nothing. Make an empty "
-                    "database and name it in DATABASE_URL and DATABASE_DIRECT_URL."
+                    "database and name it in DATABASE_URL and DATABASE_DIRECT_URL, or, for the embedded server, stop "
+                    "Gatehouse and move .postgres away."
                 )
         _load(backup, tell)
         grant_runtime_rights(DEFAULT_DB_ALIAS)
