@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,11 +30,23 @@ for name, value in {
 
 import django  # noqa: E402 - reads the settings that were just given
 from django.conf import settings  # noqa: E402
+from django.test import client  # noqa: E402
 
 settings.INSTALLED_APPS.append("tests.hostapp")
 django.setup()
 # A parallel process that inherits it would set Django up before it reads this file, and without that app.
 del os.environ["DJANGO_SETTINGS_MODULE"]
+
+_store = client.store_rendered_templates
+
+
+def _store_pages(store: Any, signal: Any, sender: Any, template: Any, context: Any, **kwargs: Any) -> None:
+    """As Django's own, but for parts of forms, which make up most of a page: each copy of a context takes its time."""
+    if not str(template.name).startswith(("django/forms/", "admin/widgets/")):
+        _store(store, signal, sender, template, context, **kwargs)
+
+
+client.store_rendered_templates = _store_pages
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from config.database import programs
+from config.database import backups, programs
+from config.database.backups import BackupError
 from config.database.programs import ProgramError
 from config.embedded_postgres import OWNER_ROLE
 from tests.live import (
@@ -235,27 +236,27 @@ def test_a_file_that_was_changed_or_cut_is_not_believed(
     database: Database, elsewhere: Database, file: Path, directory: Path
 ) -> None:
     whole = file.read_bytes()
-    for broken in (whole[:-1], whole[:-1] + b"x", b""):
+    for broken in (b"", whole[:-1], whole[:-1] + b"x"):
         file.write_bytes(broken)
-        for done in (backup(database, directory, "--verify"), restore(elsewhere, file)):
-            assert done.returncode == 1
-            assert "its checksum differs. Use another backup." in done.stderr
+        with pytest.raises(BackupError, match=r"its checksum differs\. Use another backup\."):
+            backups.check(backups.read(file))
+    for done in (backup(database, directory, "--verify"), restore(elsewhere, file)):
+        assert (done.returncode, "its checksum differs" in done.stderr) == (1, True)
     assert counts(elsewhere) == {}
 
 
-@pytest.mark.parametrize("manifest", [None, "", "[]", "{}", '{"format": 1}', "\0"])
-def test_a_file_without_its_manifest_is_no_backup(
-    directory: Path, database: Database, elsewhere: Database, manifest: str | None
-) -> None:
+def test_a_file_without_its_manifest_is_no_backup(directory: Path, database: Database, elsewhere: Database) -> None:
     directory.mkdir()
     file = directory / "gatehouse-20260101T000000Z.dump"
     file.write_bytes(b"PGDMP")
-    if manifest is not None:
-        file.with_suffix(".json").write_text(manifest)
+    for manifest in (None, "", "[]", "{}", '{"format": 1}', "\0"):
+        if manifest is not None:
+            file.with_suffix(".json").write_text(manifest)
+        with pytest.raises(BackupError, match="manifest"):
+            backups.read(file)
     done = restore(elsewhere, file)
     assert done.returncode == 1
-    assert "manifest" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == f"CommandError: The manifest of {file} cannot be read; use another backup.\n"
     assert "There is no backup in" in backup(database, directory, "--verify").stderr
 
 
