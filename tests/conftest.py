@@ -37,7 +37,7 @@ django.setup()
 # A parallel process that inherits it would set Django up before it reads this file, and without that app.
 del os.environ["DJANGO_SETTINGS_MODULE"]
 
-_store = client.store_rendered_templates
+_store = client.store_rendered_templates  # type: ignore[attr-defined]  # not documented, and so without types
 
 
 def _store_pages(store: Any, signal: Any, sender: Any, template: Any, context: Any, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ def _store_pages(store: Any, signal: Any, sender: Any, template: Any, context: A
         _store(store, signal, sender, template, context, **kwargs)
 
 
-client.store_rendered_templates = _store_pages
+client.store_rendered_templates = _store_pages  # type: ignore[attr-defined]
 
 
 def pytest_configure(config: pytest.Config) -> None:

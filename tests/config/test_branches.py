@@ -57,7 +57,8 @@ def people(project: Path) -> int:
     connection = psycopg2.connect(host=str(server.socket_directory()), user=OWNER_ROLE, dbname=name)
     with closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM accounts_user")
-        return int(cursor.fetchone()[0])
+        ((count,),) = cursor.fetchall()
+        return int(count)
 
 
 def test_a_branch_is_a_copy_that_goes_its_own_way_until_it_is_dropped(project: Path) -> None:
