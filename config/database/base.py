@@ -44,8 +44,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
             try:
                 return super().get_new_connection(conn_params)
             except psycopg2.OperationalError as error:
-                if settings.DATABASE_BRANCH != branches.MAIN and "does not exist" in str(error):
-                    raise psycopg2.OperationalError(_NO_BRANCH % settings.DATABASE_BRANCH) from error
+                is_embedded, branch = self.settings_dict["OPTIONS"].get("embedded"), settings.DATABASE_BRANCH
+                if is_embedded and branch != branches.MAIN and "does not exist" in str(error):
+                    raise psycopg2.OperationalError(_NO_BRANCH % branch) from error
                 raise
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:

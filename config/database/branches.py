@@ -22,7 +22,8 @@ from config.embedded_postgres import DATABASE, OWNER_ROLE, PORT, SUPERUSER
 MAIN = "main"
 FILE = ".branch"
 _PREFIX = f"{DATABASE}_branch_"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+# Without _, behind which the scratch databases of `verify` and `backup --verify` have their names.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 _LET_GO = 0.1  # seconds between two looks for sessions that are in the way
 
@@ -45,9 +46,7 @@ def database_of(name: str) -> str:
     if name == MAIN:
         return DATABASE
     if not _NAME.fullmatch(name):
-        raise BranchError(
-            f"{name!r} is no name for a branch: up to 40 small letters, digits, - and _, a letter or digit first."
-        )
+        raise BranchError(f"{name!r} is no name for a branch: up to 40 small letters, digits and -, not - first.")
     return _PREFIX + name
 
 
@@ -79,7 +78,8 @@ def every(*, socket_directory: str) -> list[Branch]:
             " WHERE datname = %s OR starts_with(datname, %s) ORDER BY datname",
             [DATABASE, _PREFIX],
         )
-        return [Branch(name.removeprefix(_PREFIX) if name != DATABASE else MAIN, name, size) for name, size in cursor]
+        named = [(MAIN if name == DATABASE else name.removeprefix(_PREFIX), name, size) for name, size in cursor]
+    return [Branch(name, database, size) for name, database, size in named if _NAME.fullmatch(name)]
 
 
 def make(name: str, *, source: str, socket_directory: str) -> None:

@@ -49,12 +49,17 @@ def add(project: Path, name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def people(project: Path) -> int:
-    """How many are in the database that the project uses now."""
+def socket_of(project: Path) -> str:
+    """Where the project's own server listens, which is started if need be."""
     server = EmbeddedPostgres(project / ".postgres")
     server.ensure_running()
+    return str(server.socket_directory())
+
+
+def people(project: Path) -> int:
+    """How many are in the database that the project uses now."""
     name = module.database_of(module.current(project))
-    connection = psycopg2.connect(host=str(server.socket_directory()), user=OWNER_ROLE, dbname=name)
+    connection = psycopg2.connect(host=socket_of(project), user=OWNER_ROLE, dbname=name)
     with closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM accounts_user")
         ((count,),) = cursor.fetchall()
@@ -98,15 +103,14 @@ def test_a_site_that_runs_meanwhile_waits_for_the_copy_and_goes_on(project: Path
 
 
 def test_what_cannot_be_done_is_said_and_changes_nothing(project: Path) -> None:
-    server = EmbeddedPostgres(project / ".postgres")
-    server.ensure_running()
-    where = str(server.socket_directory())
+    where = socket_of(project)
     make = partial(module.make, source="main", socket_directory=where)
     drop = partial(module.drop, used="main", socket_directory=where)
     for attempt, said in (
         (partial(make, "main"), "There is a branch 'main' already; drop it first, or choose another name."),
         (partial(make, "A B"), "'A B' is no name for a branch: up to 40 small letters"),
         (partial(make, 'x";drop'), "is no name for a branch"),
+        (partial(make, "x_verify"), "is no name for a branch"),  # a scratch database of the branch x
         (partial(module.switch, project, "nowhere", socket_directory=where), "There is no branch 'nowhere'."),
         (partial(drop, "nowhere"), "There is no branch 'nowhere'. `manage.py database branch --list` shows them."),
         (partial(drop, "main"), "'main' is used and stays."),
@@ -131,6 +135,10 @@ def test_a_branch_that_is_gone_is_said(project: Path) -> None:
         done = database(project, "status")
         assert done.returncode == 1
         assert "There is no branch 'gone' any more; `manage.py database branch --switch main`" in done.stdout
+        elsewhere = {"DATABASE_URL": f"postgresql://{OWNER_ROLE}@/nothing?host={socket_of(project)}"}
+        told = manage("database", "status", environment=elsewhere, project=project).stdout
+        assert "does not exist" in told
+        assert "branch" not in told, "a configured server has none"
         branch(project, "--switch", "main")
     finally:
         (project / ".branch").unlink(missing_ok=True)
