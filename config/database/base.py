@@ -49,6 +49,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
                     raise psycopg2.OperationalError(_NO_BRANCH % branch) from error
                 raise
 
+    @async_unsafe
+    def chunked_cursor(self) -> Any:
+        """As Django's, but what goes wrong when it is closed is told in Django's errors too: that asks the server."""
+        cursor: Any = super().chunked_cursor()
+        cursor.close = self.wrap_database_errors(cursor.close)
+        return cursor
+
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         """As Django's, but at the end of a transaction whose connection is gone there is nothing to set.
 

@@ -38,6 +38,22 @@ def test_the_budget_is_spent_over_all_queries_together() -> None:
             run("SELECT pg_sleep(0.3)")
 
 
+def test_a_budget_that_is_spent_when_an_iteration_ends_is_told_as_in_every_other_query() -> None:
+    """Django lets the driver's own error out there, which no page knows."""
+    with pytest.raises(OperationalError, match="deadline"), transaction.atomic(), database_budget(1):
+        cursor = connection.chunked_cursor()
+        cursor.execute("SELECT 1")
+        cursor.fetchall()
+        sleep_of_the_database(1.1)
+        cursor.close()
+
+
+def sleep_of_the_database(seconds: float) -> None:
+    """Wait at the expense of the budget, as for an answer."""
+    with deadline.charged():
+        sleep(seconds)
+
+
 def test_a_spent_budget_fails_the_next_query_at_once() -> None:
     with database_budget(0.1):
         with pytest.raises(OperationalError):
