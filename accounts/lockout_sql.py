@@ -9,6 +9,8 @@ from django.conf import settings
 # A success forgives the failures before it, but they go on counting for this long. Otherwise the right guess in
 # a burst of parallel ones would hand the rest of the burst, which is still waiting, a fresh budget.
 BURST = timedelta(seconds=5)
+# Forgiven later than that was under a clock that was ahead and has been put back. It must not count until then.
+CLOCKS_DIFFER = timedelta(minutes=1)
 _MOST_JUDGED = 50_000  # for a list: under attack an administrator wants an answer, not all of it
 
 
@@ -54,7 +56,8 @@ def _counting_sql() -> str:
     # What is older than two cool-offs can be no part of a lock that still stands.
     return (
         f"reserved_at > statement_timestamp() - 2 * {_cooloff()}"
-        f" AND (forgiven_at IS NULL OR forgiven_at > statement_timestamp() - {_seconds(BURST)})"
+        f" AND (forgiven_at IS NULL OR forgiven_at > statement_timestamp() - {_seconds(BURST)}"
+        f" AND forgiven_at < statement_timestamp() + {_seconds(CLOCKS_DIFFER)})"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from http.cookies import Morsel
 from typing import Any
 
@@ -265,6 +266,13 @@ def test_for_some_seconds_forgiven_tries_go_on_counting(owner: User) -> None:
     assert re.search(r"Please try again in [1-5] seconds?\.", text_of(refused))
     let_pass(seconds=6)
     assert failures(Client(), 5) == [WRONG] * 4 + [LOCKED]  # one of the burst was not forgiven
+
+
+def test_what_was_forgiven_under_a_clock_that_was_ahead_does_not_count_when_it_is_put_back(owner: User) -> None:
+    failures(Client(), 4)
+    later = Now() + timedelta(hours=3)
+    LoginAttempt.objects.update(reserved_at=later, forgiven_at=later)
+    assert failures(Client(), 6) == [WRONG] * 5 + [LOCKED]
 
 
 def locks_begun() -> int:
