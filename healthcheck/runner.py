@@ -21,10 +21,11 @@ log = structlog.get_logger("healthcheck")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a check came to, when, and how long it took."""
+    """What a run of a check came to, when it `began` (monotonic seconds) and was `at` the clock, how long it took."""
 
     check: Check
     result: Result
+    began: float
     at: datetime
     milliseconds: float
 
@@ -103,7 +104,7 @@ class Runner:
 
 def _late(run: _Run) -> Outcome:
     took = (monotonic() - run.began) * 1000
-    return Outcome(run.check, Result(Status.FAIL, "timeout"), datetime.now(UTC), took)
+    return Outcome(run.check, Result(Status.FAIL, "timeout"), monotonic(), datetime.now(UTC), took)
 
 
 def run_check(check: Check) -> Outcome:
@@ -117,7 +118,7 @@ def run_check(check: Check) -> Outcome:
     except Exception:
         log.exception("health.check_failed", check=check.name)
         result = Result(Status.FAIL, "error")
-    return Outcome(check, result, at, (monotonic() - began) * 1000)
+    return Outcome(check, result, began, at, (monotonic() - began) * 1000)
 
 
 def run_once(checks: Iterable[Check]) -> list[Outcome]:

@@ -144,7 +144,7 @@ class Sampler:
         self._observed: deque[Observation] = deque(maxlen=_KEPT)
         self._last: Observation | None = None
         self._told: Bad = {}
-        self._away_at: datetime | None = None
+        self._lost = float("-inf")  # monotonic seconds: a clock that was put back must not make it last
         self._fault = ""
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -210,7 +210,7 @@ class Sampler:
         """What the session held is lost with it, and what checks find meanwhile is about the outage."""
         self._session.close()
         self._holds = False
-        self._away_at = datetime.now(UTC)
+        self._lost = monotonic()
 
     def _note(self, at: datetime, bad: Bad, *, known: bool = True, milliseconds: float | None = None) -> None:
         """Keep what is new: a minute, or another state."""
@@ -234,7 +234,7 @@ class Sampler:
     def _run_checks(self) -> None:
         self._runner.begin(check for check in registry.checks().values() if self._holds or check.scope == "host")
         for outcome in self._runner.collect():
-            if self._away_at is not None and outcome.at <= self._away_at:
+            if outcome.began <= self._lost:
                 self._runner.be_due(outcome.check)
                 continue
             host = settings.HEALTH_HOST if outcome.check.scope == "host" else ""

@@ -311,6 +311,21 @@ def test_what_a_check_found_in_an_outage_is_not_told_afterwards(
     assert Reading.objects.get(check_name="site").at > Incident.objects.get(check_name="database").began_at
 
 
+def test_a_clock_that_is_put_back_after_an_outage_costs_no_reading(
+    world: World, samplers: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=3)
+
+    sampler = samplers()
+    with monkeypatch.context() as patched:
+        patched.setattr("healthcheck.sampler.datetime", Ahead)
+        away_for(world, 0.05, sampler)
+    look(sampler, lambda: ("site", "") in readings())
+
+
 def test_a_long_outage_does_not_fill_the_memory(
     world: World, samplers: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
