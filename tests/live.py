@@ -18,13 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 from psycopg2 import sql
 
 from accounts import rehearsal
 from accounts.rehearsal import OpenForm, at_once, in_parallel
 from config import scratch
 from config.browser import Answer, Browser
-from config.embedded_postgres import OWNER_ROLE, SUPERUSER, EmbeddedPostgres
+from config.embedded_postgres import OWNER_ROLE, RUNTIME_ROLE, SUPERUSER, EmbeddedPostgres
 from config.scratch import (
     PATIENCE,
     ROOT,
@@ -40,7 +41,8 @@ from config.scratch import (
 
 __all__ = [
     "LOGIN", "PASSWORD", "PATIENCE", "ROOT", "SIGNUP", "Answer", "Browser", "Database", "OpenForm", "Program", "Site",
-    "at_once", "children", "descendants", "free_port", "half_accounts", "is_alive", "manage", "migrate", "open_signup",
+    "at_once", "children", "descendants", "free_port", "half_accounts", "is_alive",
+    "is_busy_page", "manage", "migrate", "open_signup",
     "open_signups", "own_database", "processor_time", "project_copy", "running_site", "sign_up_at_once", "wait_until",
 ]  # fmt: skip
 
@@ -85,6 +87,33 @@ class Database(scratch.Database):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def no_connection_left(self) -> Iterator[None]:
+        """Take every connection that the site's role may have, from the site too."""
+        with contextlib.ExitStack() as taken:
+
+            def take() -> None:
+                host = str(self.cluster.socket_directory())
+                with contextlib.suppress(psycopg2.OperationalError):
+                    while True:
+                        taken.callback(psycopg2.connect(host=host, dbname=self.name, user=RUNTIME_ROLE).close)
+
+            def has_none() -> bool:
+                self.end_sessions()
+                take()
+                return not self._sessions()
+
+            take()
+            wait_until(has_none, "the site has none")
+            yield
+
+    def end_sessions(self) -> None:
+        """End every session that the site has."""
+        self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^gatehouse'")
+
+    def _sessions(self) -> int:
+        return int(self.value("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^gatehouse'"))
+
 
 @contextlib.contextmanager
 def own_database(*, migrated: bool = True) -> Iterator[Database]:
@@ -95,13 +124,18 @@ def own_database(*, migrated: bool = True) -> Iterator[Database]:
         return
     cluster = EmbeddedPostgres.throwaway_cluster()
     try:
-        cluster._create_home()
-        # With owners and modes, which PostgreSQL insists on.
-        subprocess.run(["cp", "-a", _migrated_files(), cluster._home / "data"], check=True)
+        lay_files(cluster)
         cluster.ensure_running()
         yield Database(cluster)
     finally:
         cluster.stop()
+
+
+def lay_files(cluster: EmbeddedPostgres) -> None:
+    """Give a cluster that was never started this code's schema."""
+    cluster._create_home()
+    # With owners and modes, which PostgreSQL insists on.
+    subprocess.run(["cp", "-a", _migrated_files(), cluster._home / "data"], check=True)
 
 
 def _migrated_files() -> Path:
@@ -158,6 +192,21 @@ def processor_time(pid: int) -> float:
     """Seconds of processor time that the process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# Pages
+
+
+def is_busy_page(answer: Answer) -> bool:
+    """Whether it is the site's own page for a database fault, which names the request and says when to come back."""
+    request_id = answer.headers["X-Request-ID"]
+    return (
+        answer.status == 503
+        and answer.headers["Retry-After"] == "5"
+        and "<h1>We are too busy just now</h1>" in answer.body
+        and f"<code>{request_id}</code>" in answer.body
+        and "site/site" in answer.body  # the style sheet
+    )
 
 
 # Signing up

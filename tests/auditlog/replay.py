@@ -27,12 +27,11 @@ class Rebuilt:
         for record in _records(since):
             self._play(*record)
 
-    def _play(self, action: str, resource: str, key: str, old: Row | None, new: Row | None) -> None:
+    def _play(self, action: str, resource: str, key: str, old: Row, new: Row) -> None:
         if resource not in self.audited:  # a TRUNCATE … CASCADE reaches tables that are not looked at
             return
         audited = self.audited[resource]
         rows = self.tables[audited.table]
-        old, new = old or {}, new or {}
         match action:
             case "create":
                 assert key not in rows
@@ -41,9 +40,8 @@ class Rebuilt:
                 assert rows.pop(key) == _typed(audited, old)
             case "update":
                 before, after = _typed(audited, old), _typed(audited, new)
-                assert {name: rows[key].get(name) for name in old.keys() | new.keys()} == {
-                    name: before.get(name) for name in old.keys() | new.keys()
-                }
+                changed = before.keys() | after.keys()
+                assert {name: rows[key].get(name) for name in changed} == {name: before.get(name) for name in changed}
                 rows[key] = {n: v for n, v in rows[key].items() if n not in before} | after
             case "add" | "remove":
                 self._relate(audited, key, old, new)
@@ -69,8 +67,8 @@ def real(among: Iterable[type[models.Model]]) -> Tables:
     for model in among:
         audited = registry.of_model(model)
         assert audited is not None
-        names = {str(field.column): field.attname for field in audited.fields}
-        rows = [{names[column]: value for column, value in row.items()} for row in _select(audited.table)]
+        names = {str(field.column): field.attname for field in _compared(audited)}
+        rows = [{names[column]: row[column] for column in names} for row in _select(audited.table)]
         (key,) = [names[column] for column in audited.key]
         tables[audited.table] = {str(row[key]): _present(audited, row) for row in rows}
         for relation in audited.relations:
@@ -92,11 +90,15 @@ def _records(since: int) -> list[Any]:
     """As text, so that no number passes through a float."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT action, resource, object_id, old::text, new::text FROM auditlog_record"
+            "SELECT action, resource, object_id,"
+            " (personal -> 'old')::text, (personal -> 'new')::text, old::text, new::text FROM auditlog_record"
             " WHERE id > %s AND origin <> 'event' ORDER BY id",
             [since],
         )
-        return [(*about, _parsed(old), _parsed(new)) for *about, old, new in cursor.fetchall()]
+        return [
+            (*about, _parsed(old) | _parsed(personal_old), _parsed(new) | _parsed(personal_new))
+            for *about, personal_old, personal_new, old, new in cursor.fetchall()
+        ]
 
 
 def _select(table: str) -> list[Row]:
@@ -111,7 +113,12 @@ def _relation(audited: Audited, name: str) -> Relation:
 
 
 def _parsed(text: str | None) -> Any:
-    return None if text is None else json.loads(text, parse_float=Decimal)
+    return json.loads(text, parse_float=Decimal) if text else {}
+
+
+def _compared(audited: Audited) -> list[models.Field[Any, Any]]:
+    """The fields whose every change leaves a record with the value itself."""
+    return [each for each in audited.fields if not audited.is_masked(each) and each.name not in audited.quiet]
 
 
 def _present(audited: Audited, row: Row) -> Row:
@@ -124,8 +131,8 @@ def _present(audited: Audited, row: Row) -> Row:
 
 def _typed(audited: Audited, values: Row) -> Row:
     """The values of a record as the database driver would return them."""
-    kinds = {field.attname: field for field in audited.fields}
-    return {name: repr(_as_column(kinds[name], value)) for name, value in values.items()}
+    kinds = {field.attname: field for field in _compared(audited)}
+    return {name: repr(_as_column(kinds[name], value)) for name, value in values.items() if name in kinds}
 
 
 def _as_column(field: models.Field[Any, Any], value: Any) -> Any:

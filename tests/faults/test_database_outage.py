@@ -24,6 +24,7 @@ from tests.live import (
     Site,
     at_once,
     half_accounts,
+    is_busy_page,
     manage,
     migrate,
     open_signup,
@@ -75,18 +76,6 @@ def site(request: pytest.FixtureRequest, project: Path, database: Database) -> I
         processes = site.processes()
         yield site
         assert site.processes() == processes, "the site was not restarted"
-
-
-def is_busy_page(answer: Answer) -> bool:
-    """Whether it is the site's own page for a database fault, which names the request and says when to come back."""
-    request_id = answer.headers["X-Request-ID"]
-    return (
-        answer.status == 503
-        and answer.headers["Retry-After"] == "5"
-        and "<h1>We are too busy just now</h1>" in answer.body
-        and f"<code>{request_id}</code>" in answer.body
-        and "site/site" in answer.body  # the style sheet
-    )
 
 
 def test_a_killed_database_loses_no_acknowledged_account_and_leaves_no_half_one(

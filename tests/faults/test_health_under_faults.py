@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Thread
 
-import psycopg2
 import pytest
 
-from config.embedded_postgres import RUNTIME_ROLE
 from tests.live import (
     ROOT,
     Answer,
@@ -272,34 +270,9 @@ def test_clients_that_say_nothing_hold_no_thread(sites: dict[str, Site]) -> None
         assert max(profile(site).seconds for _ in range(8)) < 2
 
 
-@contextmanager
-def no_connection_left(database: Database) -> Iterator[None]:
-    """Take every connection that the site's role may have, from the site too."""
-    with ExitStack() as taken:
-
-        def take() -> None:
-            host = str(database.cluster.socket_directory())
-            with suppress(psycopg2.OperationalError):
-                while True:
-                    taken.callback(psycopg2.connect(host=host, dbname=database.name, user=RUNTIME_ROLE).close)
-
-        take()
-        end_sessions(database)
-        wait_until(lambda: take() or sessions_of_the_site(database) == 0, "the site has none")  # type: ignore[func-returns-value]
-        yield
-
-
-def sessions_of_the_site(database: Database) -> int:
-    return int(database.value("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^gatehouse'"))
-
-
-def end_sessions(database: Database) -> None:
-    database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^gatehouse'")
-
-
 def test_a_database_without_a_free_connection_is_told_of_as_well(site: Site, database: Database) -> None:
     at_once([partial(profile, site)] * 16)
-    with no_connection_left(database):
+    with database.no_connection_left():
         time.sleep(SEEN_WITHIN)
         ready = [site.probe("ready") for _ in range(10)]
         assert {(answer.status, len(answer.body) <= 64) for answer in ready} == {(503, True)}
@@ -314,7 +287,7 @@ def test_a_database_without_a_free_connection_is_told_of_as_well(site: Site, dat
 
 def test_killing_every_session_fails_not_one_page(site: Site, database: Database) -> None:
     at_once([partial(profile, site)] * 32)
-    end_sessions(database)
+    database.end_sessions()
     pages, probes = [partial(profile, site)] * 32, [partial(site.probe, "ready")] * 8
     assert [answer.status for answer in at_once([*pages, *probes])] == [302] * 32 + [200] * 8
 
