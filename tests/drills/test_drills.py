@@ -168,3 +168,27 @@ def hours_ahead(database: Database) -> float:
 def try_to_sign_in(site: Site, name: str) -> int:
     browser = site.browser()
     return browser.post(LOGIN, browser.open_form(LOGIN) | {"username": name, "password": "Wrong-1-Password"}).status
+
+
+def test_a_dead_replica_and_one_that_hangs(house: House) -> None:
+    with house.database.standby() as standby:
+        environment = house.environment | {"DATABASE_REPLICA_URLS": standby.url}
+        with running_site(environment, processes=1) as site:
+            processes = site.processes()
+            with house.drill("replica", site) as load:
+                standby.kill()
+                wait_until(lambda: told(site, "left_out") == 1, "it is left out")
+                load.flows()
+                standby.start()
+                wait_until(lambda: told(site, "taken_back") == 1, "it is taken back")
+                with standby.frozen():
+                    wait_until(lambda: told(site, "left_out") == 2, "it is left out")
+                    load.flows()
+                wait_until(lambda: told(site, "taken_back") == 2, "it is taken back")
+                load.flows()
+            assert load.notes.busy == load.notes.cut == []
+            assert site.processes() == processes
+
+
+def told(site: Site, event: str) -> int:
+    return site.program.says().count(f'"event": "replica.{event}"')
