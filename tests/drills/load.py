@@ -29,6 +29,7 @@ RECOVERED_WITHIN = 30.0  # seconds after the end of a fault; one or two, unless 
 USERS = "/admin/accounts/user/"
 INVITATIONS = "/accounts/invitations/"
 KINDS = ("signup", "redemption", "invitation", "edit", "bulk")
+_AS_THEY_ARE = "SELECT username, id::text, full_name, is_active FROM accounts_user WHERE username = ANY(%s)"
 
 
 @dataclass
@@ -94,7 +95,11 @@ class Load:
         self._lock = Lock()
         self._over = Event()
         self._keeper = self._browser()
-        self._ids = dict(database.rows("SELECT username, id::text FROM accounts_user"))
+        self._ids: dict[str, str] = {}
+        for username, key, full_name, active in database.rows(_AS_THEY_ARE, [*COLLEAGUES, *CREW]):
+            self._ids[username] = key
+            self.notes.names[username].append((full_name, True))
+            self.notes.active[username].append((active, True))
         actors = [self._sign_up] * NEWCOMERS + [self._redeem] * GUESTS + [self._invite, self._edit, self._edit_all]
         self._threads = [Thread(target=self._go_on, args=[actor]) for actor in actors]
 

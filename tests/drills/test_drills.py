@@ -131,6 +131,7 @@ def test_exhausted_connections(house: House) -> None:
             wait_until(lambda: house.health() == (503, AWAY), "the health page tells")
             wait_until(lambda: len(load.notes.busy) > told + WRITERS, "everybody is told")
             assert house.site.probe("ready").status == 503
+            assert load.notes.slowest < 3
             assert len(load.notes.done["signup"]) == served
         load.recovers(time.monotonic())
 
