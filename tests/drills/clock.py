@@ -45,7 +45,7 @@ class Clock:
         cluster = database.cluster
         under = ["env", *(f"{name}={value}" for name, value in self.environment.items())]
         options = ["-D", "data", "-l", "server.log", "-w", "-o", f"-c cluster_name={_name(cluster._home)}"]
-        start = [*under, cluster.binaries / "pg_ctl", "start", *options]
+        start: list[str | Path] = [*under, cluster.binaries / "pg_ctl", "start", *options]
         # Not before the last processes of the killed one have ended.
         wait_until(lambda: not cluster._account.run(*start, cwd=cluster._home).returncode, "the server starts")
 
