@@ -282,7 +282,7 @@ def pooler(directory: Path) -> Iterator[None]:
         + (f"user = {account}\n" if os.geteuid() == 0 else "")
     )
     directory.chmod(0o777)
-    started = subprocess.Popen([PGBOUNCER, "-q", directory / "bouncer.ini"])
+    started = subprocess.Popen([PGBOUNCER or "", "-q", directory / "bouncer.ini"])
     try:
         wait_until((directory / f".s.PGSQL.{PORT}").exists, "the pooler listens")
         yield
