@@ -66,6 +66,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("BASE_URL", "https://user:word@accounts.example.com"),
         ("BASE_URL", "https://accounts.example.com#top"),
         ("SECRET_KEY_FALLBACKS", "abc"),
+        ("SECRET_KEY_SINCE", "2999-01-01"),
         ("ALLOWED_HOSTS", ".com"),
         ("EMAIL_URL", "smtp://"),
         ("EMAIL_URL", "smtp://user:word@mail.example.com:25"),
