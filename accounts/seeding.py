@@ -268,7 +268,7 @@ def _insert_people() -> str:
     columns = {**_COLUMNS, **{name: f"%({name})s" for name in _defaults()}}
     return (
         f"WITH people AS ({_people_of(_NUMBERS)}), made AS ("  # noqa: S608 - names of our own
-        f"INSERT INTO accounts_user ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM people"
+        f"INSERT INTO accounts_user ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM people ORDER BY id"
         f" ON CONFLICT (id) DO NOTHING RETURNING id, is_staff, username), given AS ({_ROLES}) SELECT count(*),"
         f" array_agg(id) FILTER (WHERE split_part(username, '.', -1)::bigint <= {REMEMBERED}) FROM made"
     )
