@@ -15,6 +15,7 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
+        from config import deploying as deploying  # as well
         from config import figures, health, lifeline, operating, policies, retained, retention, schedule
         from healthcheck import signals
 

@@ -20,7 +20,7 @@ from accounts.models import User
 from auditlog import care, events, reading
 from auditlog.describing import Described, describe
 from auditlog.reading import Query
-from config import policies
+from config import deploying, policies
 from config.checks import server_is_fit
 from config.database.deadline import database_budget
 from config.database.roles import has_two_roles
@@ -86,6 +86,21 @@ def configuration() -> Result:
     return Result(Status.PASS, "ok" if has_two_roles() else "one_role")
 
 
+def clock() -> Result:
+    """How far this host's clock is from the database's: links, codes and locks end by one or the other."""
+    with database_budget(_SECONDS):
+        offset = deploying.clock_offset()
+    return judged(round(abs(offset), 2), "s", limits("clock"), "clock_differs")
+
+
+def backups_made() -> Result:
+    """How old the newest backup is on a host that has any; where none was ever made, another host makes them."""
+    age = deploying.backup_age()
+    if age is None:
+        return Result(Status.PASS, "none")
+    return judged(round(age / timedelta(hours=1), 1), "h", limits("backups"), "backup_overdue")
+
+
 def roles_in_step() -> Result:
     """Whether the groups hold what the code declares; `migrate` puts them right."""
     with database_budget(_SECONDS):
@@ -137,6 +152,16 @@ _ROLES_DIFFER = advice.Advice(
 )
 
 
+_CLOCK_DIFFERS = advice.Advice(
+    _("The clock of this host and the database’s differ. Links, codes of second factors and locks end by the clock."),
+    _("Let both follow a time server (NTP)."),
+)
+_BACKUP_OVERDUE = advice.Advice(
+    _("This host used to make backups and has made none for long. What was written since would be lost with the disk."),
+    _("See why “manage.py backup” did not run, and run it."),
+)
+
+
 def register_all() -> None:
     """Register every check of this module."""
     register(Check(name="audit", label=_("Audit trail"), run=audit, every=300, detail=recent_records))
@@ -144,4 +169,8 @@ def register_all() -> None:
     register(Check(name="roles", label=_("Roles"), run=roles_in_step, every=300))
     advice.tell("roles", "roles_differ", _ROLES_DIFFER)
     advice.tell("configuration", "policies_differ", _POLICIES_DIFFER)
+    register(Check(name="clock", label=_("Clock"), run=clock, every=300, scope="host"))
+    advice.tell("clock", "clock_differs", _CLOCK_DIFFERS)
+    register(Check(name="backups", label=_("Backups"), run=backups_made, every=300, scope="host"))
+    advice.tell("backups", "backup_overdue", _BACKUP_OVERDUE)
     register(Check(name="configuration", label=_("Configuration"), run=configuration, every=300))

@@ -36,6 +36,7 @@ SECRET_KEY = env.text("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 env.require_random("SECRET_KEY", [SECRET_KEY])
 env.require_random("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS)
+SECRET_KEY_SINCE = env.day("SECRET_KEY_SINCE")
 
 PORT = env.integer("PORT", 8000, low=1, high=65535)
 BIND = env.text("BIND", "127.0.0.1")
@@ -220,6 +221,8 @@ HEALTH_LIMITS = {
     "audit_sealing": env.limits("HEALTH_AUDIT_SEALING_LIMITS", (2, 24)),  # hours of the oldest record without a seal
     "audit_partitions": env.limits("HEALTH_AUDIT_PARTITIONS_LIMITS", (8, 1)),  # weeks ahead
     "worker": env.limits("HEALTH_WORKER_LIMITS", (60, 600)),  # seconds of the oldest waiting job
+    "clock": env.limits("HEALTH_CLOCK_LIMITS", (2, 30)),  # seconds between the host's clock and the database's
+    "backups": env.limits("HEALTH_BACKUPS_LIMITS", (36, 168)),  # hours since the newest one on this host
 }
 HEALTH_HOST = env.text("HEALTH_HOST") or socket.gethostname()
 HEALTH_DISK_PATHS = env.words("HEALTH_DISK_PATHS") or [str(BASE_DIR)]

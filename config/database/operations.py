@@ -22,7 +22,7 @@ _CASTS = re.compile(r"::(?:character varying|text)(?:\[\])?")
 _BRACKETS = re.compile(r"\(('(?:[^']|'')*'|ARRAY\[[^][]*\])\)")
 
 # One line per thing that a migration can make, so that two schemas compare as two sets of lines. Partitions come and
-# go with time and are left out.
+# go with time; of them there is only what they have in common, and whether each of them has it.
 _SCHEMA = r"""
 SELECT format('column %s.%s %s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
               CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
@@ -45,6 +45,18 @@ WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relispartition
 UNION ALL
 SELECT format('trigger %s%s', pg_get_triggerdef(t.oid), CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
 FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid WHERE NOT tgisinternal AND NOT c.relispartition
+UNION ALL
+SELECT format('table %s partitioned by %s', partrelid::regclass, pg_get_partkeydef(partrelid))
+FROM pg_partitioned_table JOIN pg_class c ON c.oid = partrelid WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('trigger of %s partition of %s: %s%s',
+              CASE WHEN count(*) = (SELECT count(*) FROM pg_inherits p WHERE p.inhparent = i.inhparent)
+                   THEN 'every' ELSE 'some' END,
+              inhparent::regclass, replace(pg_get_triggerdef(t.oid), c.relname, '…'),
+              CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
+FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid JOIN pg_inherits i ON i.inhrelid = c.oid
+WHERE c.relispartition AND c.relnamespace = 'public'::regnamespace AND NOT tgisinternal
+GROUP BY inhparent, replace(pg_get_triggerdef(t.oid), c.relname, '…'), tgenabled
 UNION ALL
 SELECT format('function %s: %s', oid::regprocedure, md5(prosrc))
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace

@@ -66,6 +66,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("BASE_URL", "https://user:word@accounts.example.com"),
         ("BASE_URL", "https://accounts.example.com#top"),
         ("SECRET_KEY_FALLBACKS", "abc"),
+        ("SECRET_KEY_SINCE", "2999-01-01"),
         ("ALLOWED_HOSTS", ".com"),
         ("EMAIL_URL", "smtp://"),
         ("EMAIL_URL", "smtp://user:word@mail.example.com:25"),
@@ -167,7 +168,7 @@ def test_timeouts_reach_the_server_without_a_pooler() -> None:
 
 
 def test_env_example_names_every_variable_and_no_other() -> None:
-    read = re.compile(r"env\.(?:text|choices?|words|flag|integer|seconds|digests|limits)\(\s*\"([A-Z_]+)\"")
+    read = re.compile(r"env\.(?:text|choices?|words|flag|day|integer|seconds|digests|limits)\(\s*\"([A-Z_]+)\"")
     sources = [ROOT / "config" / "settings.py", ROOT / "config" / "database" / "settings.py"]
     wanted = {name for path in sources for name in read.findall(path.read_text())}
     listed = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
