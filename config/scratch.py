@@ -222,11 +222,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def running_site(
-    environment: dict[str, str], project: Path = ROOT, *, processes: int = 2, port: int | None = None
-) -> Iterator[Site]:
-    """Run gunicorn on `port`, else on a free one, until the block ends; raises ScratchError when it does not start."""
-    port = port or free_port()
+def running_site(environment: dict[str, str], project: Path = ROOT, *, processes: int = 2) -> Iterator[Site]:
+    """Run gunicorn on a free port of this machine until the block ends; raises ScratchError when it does not start."""
+    port = free_port()
     command = ["-m", "gunicorn", "--config", "python:config.gunicorn", "--chdir", str(project)]
     environment = {"BIND": "127.0.0.1", "PORT": str(port), "WEB_PROCESSES": str(processes)} | environment
     with Program(*command, environment=environment, project=project) as program:

@@ -1,4 +1,4 @@
-"""The documented PgBouncer, in front of a database of the test's own."""
+"""The documented PgBouncer in front of a database of the test's own."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import psycopg2
 import pytest
 
-from config.embedded_postgres import DATABASE, OWNER_ROLE, RUNTIME_ROLE
+from config.embedded_postgres import DATABASE, OWNER_ROLE, PORT, RUNTIME_ROLE
+from tests.hosts.files import EXAMPLES
 from tests.live import ROOT, Database, free_port, is_alive, wait_until
 
-EXAMPLE = ROOT / "docs" / "examples" / "pgbouncer.ini"
-OPERATIONS = ROOT / "docs" / "operations.md"
+_TIMEOUT = f"ALTER ROLE {RUNTIME_ROLE} SET "
 _ADMIN = "pgbouncer"
 
 
@@ -53,12 +53,12 @@ class Pooler:
         with (self.place / "said").open("ab") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said, cwd=self.place, **user)
         self._processes.append(process)
-        wait_until(lambda: process.poll() is not None or self._is_up(process.pid), "PgBouncer answers", seconds=20)
+        wait_until(lambda: process.poll() is not None or self._is_up(), "PgBouncer answers", seconds=20)
         assert process.poll() is None, (self.place / "said").read_text()
 
-    def _is_up(self, pid: int) -> bool:
-        with contextlib.suppress(OSError, psycopg2.OperationalError):
-            return (self.place / "pid").read_text().strip() == str(pid) and bool(self.ask("SHOW VERSION"))
+    def _is_up(self) -> bool:
+        with contextlib.suppress(psycopg2.OperationalError):
+            return bool(self.ask("SHOW VERSION"))
         return False
 
     def take_over(self) -> None:
@@ -112,15 +112,14 @@ def pooled(database: Database) -> Iterator[Pooler]:
 
 def as_shipped(pooler: Pooler) -> str:
     """The documented configuration with this machine's places."""
-    text, place = EXAMPLE.read_text(), pooler.place
-    server = f"host={pooler.database.cluster.socket_directory()} port=5432 dbname={pooler.database.name}"
+    text, place = (EXAMPLES / "pgbouncer.ini").read_text(), pooler.place
+    server = f"host={pooler.database.cluster.socket_directory()} port={PORT} dbname={pooler.database.name}"
     for shipped, here in (
-        ("host=192.0.2.20 port=5432 dbname=gatehouse", server),
+        ("host=primary port=5432 dbname=gatehouse", server),
+        ("listen_addr = *", "listen_addr = 127.0.0.1"),
         ("listen_port = 6432", f"listen_port = {pooler.port}"),
         ("unix_socket_dir = /run/postgresql", f"unix_socket_dir = {place}"),
         ("/etc/pgbouncer/userlist.txt", str(place / "userlist.txt")),
-        ("/var/log/postgresql/pgbouncer.log", str(place / "log")),
-        ("/run/postgresql/pgbouncer.pid", str(place / "pid")),
     ):
         assert text.count(shipped) == 1, shipped
         text = text.replace(shipped, here)
@@ -128,7 +127,9 @@ def as_shipped(pooler: Pooler) -> str:
 
 
 def documented_timeouts() -> list[str]:
-    """The statements that put the timeouts on the role, since a pooler cannot pass them on."""
-    found = [line for line in OPERATIONS.read_text().splitlines() if line.startswith(f"ALTER ROLE {RUNTIME_ROLE} SET")]
-    assert len(found) == 3, found
-    return found
+    """The statements that put the timeouts on the role: a pooler cannot pass them on."""
+    files = (ROOT / "docs" / "operations.md", EXAMPLES / "primary.sh")
+    manual, script = ([line for line in file.read_text().splitlines() if line.startswith(_TIMEOUT)] for file in files)
+    assert manual == script
+    assert len(manual) == 3
+    return manual

@@ -13,6 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from config.browser import NoForm
+from tests.hosts.files import procfile
 from tests.hosts.pooling import Pooler, pooled
 from tests.live import (
     LOGIN,
@@ -25,7 +26,6 @@ from tests.live import (
     in_parallel,
     open_signup,
     own_database,
-    running_site,
     wait_until,
 )
 from tests.nginx import nginx_before
@@ -47,6 +47,8 @@ class Host:
     @property
     def environment(self) -> dict[str, str]:
         return self.shared | {
+            "PORT": str(self.port),
+            "WEB_PROCESSES": "1",
             "HEALTH_HOST": self.name,
             "HEALTH_DRAIN_FILE": str(self.drain_file),
             "HEALTH_METRICS_DIRECTORY": str(self.place / f"{self.name}-metrics"),
@@ -57,12 +59,18 @@ class Host:
         return self.place / f"{self.name}-draining"
 
     def start(self) -> None:
-        """Start it as its unit does; returns when it serves."""
+        """Start the lines of the documented Procfile; returns when it serves."""
         self.drain_file.unlink(missing_ok=True)
-        worker = self._parts.enter_context(Program("manage.py", "worker", environment=self.environment))
-        site = self._parts.enter_context(running_site(self.environment, processes=1, port=self.port))
-        self._said = [site.program, worker]
-        wait_until(lambda: site.probe("ready").status == HTTPStatus.OK, f"{self.name} is ready")
+        commands = procfile()
+        programs = [Program(*commands[name], environment=self.environment) for name in ("web", "worker")]
+        self._said = [self._parts.enter_context(program) for program in programs]
+        wait_until(lambda: self._said[0].process.poll() is not None or self.is_ready(), f"{self.name} is ready")
+        assert self._said[0].process.poll() is None, self._said[0].says()
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.browser().get("/health/ready").status == HTTPStatus.OK
+        return False
 
     def stop(self) -> None:
         """Stop it as its unit does: drained, so that load balancers with probes know, then SIGTERM."""
