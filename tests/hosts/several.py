@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -81,6 +82,12 @@ class Host:
             assert program.end() == 0, program.says()
         self._parts.close()
 
+    def kill(self) -> None:
+        """End it at once, whatever state it is in."""
+        for program in self._said:
+            program.process.kill()
+        self._parts.close()
+
     def browser(self, cookies: dict[str, str] | None = None) -> Browser:
         """Somebody whom the load balancer sends to this host, with the `cookies` of a browser that was elsewhere."""
         return Browser(self.port, {} if cookies is None else cookies)
@@ -106,7 +113,6 @@ def several_hosts(place: Path, **settings: str) -> Iterator[Several]:
     """Run all of it until the block ends, with further `settings` for the hosts."""
     with contextlib.ExitStack() as parts:
         database = parts.enter_context(own_database())
-        standby = parts.enter_context(database.standby())
         pooler = parts.enter_context(pooled(database))
         shared = pooler.environment | {
             "BASE_URL": "http://gatehouse.example",
@@ -115,8 +121,11 @@ def several_hosts(place: Path, **settings: str) -> Iterator[Several]:
             "EMAIL_URL": "dummymail://",
         }
         hosts = (Host("first", place, shared | settings), Host("second", place, shared | settings))
-        parts.callback(in_parallel, [host.stop for host in hosts])
-        in_parallel([host.start for host in hosts])
+        for host in hosts:
+            parts.callback(host.kill)
+        _nothing, _nothing, standby = in_parallel(
+            [*(host.start for host in hosts), partial(parts.enter_context, database.standby())]
+        )
         port = parts.enter_context(nginx_before(*(host.port for host in hosts), place=place))
         yield Several(database, standby, pooler, hosts, Site(port, hosts[0]._said[0]))
 
