@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -113,6 +112,7 @@ def several_hosts(place: Path, **settings: str) -> Iterator[Several]:
     """Run all of it until the block ends, with further `settings` for the hosts."""
     with contextlib.ExitStack() as parts:
         database = parts.enter_context(own_database())
+        standby = parts.enter_context(database.standby())
         pooler = parts.enter_context(pooled(database))
         shared = pooler.environment | {
             "BASE_URL": "http://gatehouse.example",
@@ -123,9 +123,7 @@ def several_hosts(place: Path, **settings: str) -> Iterator[Several]:
         hosts = (Host("first", place, shared | settings), Host("second", place, shared | settings))
         for host in hosts:
             parts.callback(host.kill)
-        _nothing, _nothing, standby = in_parallel(
-            [*(host.start for host in hosts), partial(parts.enter_context, database.standby())]
-        )
+        in_parallel([host.start for host in hosts])
         port = parts.enter_context(nginx_before(*(host.port for host in hosts), place=place))
         yield Several(database, standby, pooler, hosts, Site(port, hosts[0]._said[0]))
 
