@@ -31,6 +31,12 @@ _WRITE = re.compile(
       |SELECT\s+(?:\*\s+FROM\s+)?(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+# What only reads, or moves the borders of a transaction, when it is not found above.
+_NO_WRITE = re.compile(
+    r"\s*(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|EXPLAIN"
+    r"|DECLARE|FETCH|MOVE|CLOSE|DEALLOCATE|DISCARD|LISTEN|UNLISTEN)\b",
+    re.IGNORECASE,
+)
 _BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
 _SEND = "SELECT set_config('auditlog.context', %s, true);"
 _KNOW_AGENT = "SELECT auditlog_know_agent(%s, %s);"
@@ -57,6 +63,7 @@ class Channel:
         self.connection = proxy(connection)
         self.announced: list[Announcement] = []
         self.sent: str | None = None
+        self.writes = 0  # statements so far that may have written
 
     def open_cursor(self, *args: Any, **kwargs: Any) -> extensions.cursor:
         """The cursor factory of the connection."""
@@ -96,6 +103,8 @@ class Channel:
         if status == extensions.TRANSACTION_STATUS_IDLE:
             self.sent = None
         found = _WRITE.match(statement)
+        if found or not _NO_WRITE.match(statement):
+            self.writes += 1
         if not found:
             if _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
                 self.sent = None
@@ -183,6 +192,7 @@ class Cursor(extensions.cursor):
     @contextmanager
     def _told(self, statement: str) -> Iterator[None]:
         """COPY cannot share a round trip, and its context ends with a transaction: outside one, give it one."""
+        self.channel.writes += 1
         alone = self.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
         own = alone and self.connection.autocommit
         if alone:
