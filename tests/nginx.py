@@ -13,7 +13,6 @@ import pytest
 
 from tests.live import LOGIN, ROOT, Browser, free_port, wait_until
 
-_HOST = "    server 127.0.0.1:8000 max_fails=3 fail_timeout=2s;\n"
 _MAIN = """\
 {user}
 worker_processes 1;
@@ -34,10 +33,14 @@ http {{
 
 
 def as_shipped_but_without_tls(port: int, upstreams: tuple[int, ...], place: Path) -> str:
-    """The documented configuration, on a port of the test's and in front of the hosts at the ports `upstreams`."""
+    """The documented configuration, on a port of the test's and in front of the one or two hosts at `upstreams`."""
     text = (ROOT / "docs" / "nginx.conf").read_text()
+    if len(upstreams) > 1:
+        text = text.replace("    #server ", "    server ")
+    for documented, upstream in zip(("127.0.0.1:8000", "192.0.2.12:8000"), upstreams, strict=False):
+        assert text.count(f"server {documented} ") == 2
+        text = text.replace(f"server {documented} ", f"server 127.0.0.1:{upstream} ")
     for shipped, here in (
-        (_HOST, "".join(_HOST.replace(":8000 ", f":{upstream} ") for upstream in upstreams)),
         ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
         ("listen 443 ssl http2;", f"listen 127.0.0.1:{port};"),
         ("    ssl_certificate /etc/ssl/gatehouse.example.pem;\n", ""),

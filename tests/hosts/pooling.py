@@ -15,9 +15,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from config.embedded_postgres import DATABASE, OWNER_ROLE, PORT, RUNTIME_ROLE
+from config.embedded_postgres import OWNER_ROLE, PORT, RUNTIME_ROLE
 from tests.hosts.files import EXAMPLES
-from tests.live import ROOT, Database, free_port, is_alive, wait_until
+from tests.live import ROOT, Database, Standby, free_port, is_alive, wait_until
 
 _TIMEOUT = f"ALTER ROLE {RUNTIME_ROLE} SET "
 _ADMIN = "pgbouncer"
@@ -28,6 +28,7 @@ class Pooler:
     """A running PgBouncer; `environment` leads a process of ours through it, and its owner past it."""
 
     database: Database
+    standby: Standby
     place: Path
     program: str
     port: int = field(default_factory=free_port)
@@ -37,8 +38,10 @@ class Pooler:
     @property
     def environment(self) -> dict[str, str]:
         directly = f"/{self.database.name}?host={self.database.cluster.socket_directory()}"
+        through = f"postgresql://{RUNTIME_ROLE}:{self.password}@127.0.0.1:{self.port}"
         return {
-            "DATABASE_URL": f"postgresql://{RUNTIME_ROLE}:{self.password}@127.0.0.1:{self.port}/{DATABASE}",
+            "DATABASE_URL": f"{through}/gatehouse",
+            "DATABASE_REPLICA_URLS": f"{through}/gatehouse_standby",
             "DATABASE_DIRECT_URL": f"postgresql://{OWNER_ROLE}@{directly}",
             "DATABASE_POOLER": "transaction",
         }
@@ -89,8 +92,8 @@ class Pooler:
 
 
 @contextlib.contextmanager
-def pooled(database: Database) -> Iterator[Pooler]:
-    """Run PgBouncer as documented in front of `database`, with the documented timeouts on the role."""
+def pooled(database: Database, standby: Standby) -> Iterator[Pooler]:
+    """Run PgBouncer as documented in front of both, with the documented timeouts on the role."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         pytest.skip("no pgbouncer on this machine")
@@ -98,7 +101,7 @@ def pooled(database: Database) -> Iterator[Pooler]:
         database.rows(statement)
     account = database.cluster._account
     place = account.temporary_directory()
-    pooler = Pooler(database, place, program)
+    pooler = Pooler(database, standby, place, program)
     logins = "".join(f'"{name}" "{pooler.password}"\n' for name in (RUNTIME_ROLE, _ADMIN))
     account.write(place / "userlist.txt", logins)
     account.write(place / "pgbouncer.ini", as_shipped(pooler))
@@ -113,9 +116,13 @@ def pooled(database: Database) -> Iterator[Pooler]:
 def as_shipped(pooler: Pooler) -> str:
     """The documented configuration with this machine's places."""
     text, place = (EXAMPLES / "pgbouncer.ini").read_text(), pooler.place
-    server = f"host={pooler.database.cluster.socket_directory()} port={PORT} dbname={pooler.database.name}"
+    servers = [
+        f"host={database.cluster.socket_directory()} port={PORT} dbname={database.name}\n"
+        for database in (pooler.database, pooler.standby)
+    ]
     for shipped, here in (
-        ("host=primary port=5432 dbname=gatehouse", server),
+        ("host=primary port=5432 dbname=gatehouse\n", servers[0]),
+        ("host=standby port=5432 dbname=gatehouse\n", servers[1]),
         ("listen_addr = *", "listen_addr = 127.0.0.1"),
         ("listen_port = 6432", f"listen_port = {pooler.port}"),
         ("unix_socket_dir = /run/postgresql", f"unix_socket_dir = {place}"),

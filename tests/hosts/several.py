@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tests.hosts.files import procfile
 from tests.hosts.pooling import Pooler, pooled
 from tests.live import (
     LOGIN,
+    Answer,
     Browser,
     Database,
     Program,
@@ -29,8 +31,6 @@ from tests.live import (
     wait_until,
 )
 from tests.nginx import nginx_before
-
-NOTICED = 2.5  # seconds after which nginx asks a host again that it could not reach: `fail_timeout`, and a little
 
 
 @dataclass
@@ -106,19 +106,26 @@ class Several:
     hosts: tuple[Host, Host]
     site: Site
 
+    def reads_of_standby(self) -> int:
+        """How many statements about accounts the standby has had."""
+        log = self.standby.cluster.status().data_directory.parent / "server.log"
+        return log.read_text().count('FROM "accounts_')
+
 
 @contextlib.contextmanager
 def several_hosts(place: Path, **settings: str) -> Iterator[Several]:
     """Run all of it until the block ends, with further `settings` for the hosts."""
     with contextlib.ExitStack() as parts:
         database = parts.enter_context(own_database())
-        standby = parts.enter_context(database.standby())
-        pooler = parts.enter_context(pooled(database))
+        standby = parts.enter_context(database.standby(log_statement="all"))
+        pooler = parts.enter_context(pooled(database, standby))
         shared = pooler.environment | {
             "BASE_URL": "http://gatehouse.example",
             "ALLOWED_HOSTS": "gatehouse.example",
             "TRUSTED_PROXIES": "1",
             "EMAIL_URL": "dummymail://",
+            # Nothing here is about a database that is away, and the machine may be busy while PgBouncer is exchanged.
+            "DATABASE_DEADLINE": "10",
         }
         hosts = (Host("first", place, shared | settings), Host("second", place, shared | settings))
         for host in hosts:
@@ -144,7 +151,7 @@ class Visitors:
         self.done: Counter[str] = Counter()
         self.failed: list[str] = []
         self.welcomed: list[str] = []
-        self.slowest = 0.0
+        self._begun = time.monotonic()
 
     def __enter__(self) -> Visitors:
         for thread in self._threads:
@@ -163,11 +170,11 @@ class Visitors:
             try:
                 visit(number, *arguments)
             except (OSError, HTTPException, NoForm) as error:
-                self.failed.append(f"{visit.__name__}: {error!r}")
+                self._fail(f"{visit.__name__}: {error!r}")
 
     def _read(self, number: int) -> None:
         answer = self._site.browser(timeout=20).get(LOGIN if number % 2 else "/accounts/password/reset/")
-        self._note("read", answer.status == HTTPStatus.OK, answer.seconds, answer.status)
+        self._note("read", answer.status == HTTPStatus.OK, answer)
 
     def _sign_up(self, number: int, name: str) -> None:
         person = f"{name}.{number}"
@@ -175,10 +182,12 @@ class Visitors:
         is_welcome = (answer.status, answer.location) == (HTTPStatus.SEE_OTHER, LOGIN)
         if is_welcome:
             self.welcomed.append(person)
-        self._note("sign_up", is_welcome, answer.seconds, answer.status)
+        self._note("sign_up", is_welcome, answer)
 
-    def _note(self, what: str, is_fine: bool, seconds: float, status: int) -> None:
+    def _note(self, what: str, is_fine: bool, answer: Answer) -> None:
         self.done[what] += 1
-        self.slowest = max(self.slowest, seconds)
         if not is_fine:
-            self.failed.append(f"{what}: {status}")
+            self._fail(f"{what}: {answer.status} {answer.body[:60].strip()}")
+
+    def _fail(self, why: str) -> None:
+        self.failed.append(f"after {time.monotonic() - self._begun:.1f} s, {why}")

@@ -15,7 +15,8 @@ from django_tasks_db.models import DBTaskResult
 
 from accounts.rehearsal import Scenario, Stage, link_path, rehearse, scenarios
 from healthcheck.sampler import LOCK
-from tests.hosts.several import NOTICED, Several, Visitors
+from tests.faults.test_replicas import rename, shows
+from tests.hosts.several import Several, Visitors
 from tests.live import (
     LOGIN,
     PASSWORD,
@@ -137,6 +138,25 @@ def test_a_session_of_one_host_is_one_of_the_other_and_ends_on_both(several: Sev
     assert (there.get(PROFILE).status, there.get(PROFILE).location.partition("?")[0]) == (302, LOGIN)
 
 
+def test_pages_are_read_from_the_standby_but_never_older_than_what_the_same_browser_wrote(several: Several) -> None:
+    first, second = several.hosts
+    here = first.browser()
+    signed_in(several, "author", here)
+    with several.standby.paused():
+        rename(here, "Afterwards")
+        there = second.browser(dict(here.cookies))
+        before = several.reads_of_standby()
+        assert [shows(there.get(PROFILE), "Afterwards") for _time in range(4)] == [True] * 4
+        assert several.reads_of_standby() == before
+    several.standby.catch_up()
+
+    def is_read_there() -> bool:
+        assert shows(there.get(PROFILE), "Afterwards")
+        return several.reads_of_standby() > before
+
+    wait_until(is_read_there, "a page is read from the standby")
+
+
 def test_wrong_passwords_are_counted_over_both_hosts(several: Several) -> None:
     guesses = []
     for number in range(24):
@@ -179,7 +199,7 @@ def test_a_rolling_restart_fails_no_request_and_forgets_nobody(several: Several)
     cookies = signed_in(several, "faithful", several.site.browser())
     with Visitors(several.site) as visitors:
         for host in several.hosts:
-            time.sleep(NOTICED)  # what nginx could not reach a moment ago, it asks again
+            time.sleep(0.5)  # nginx still leaves out the one that has just come back
             host.stop()
             host.start()
         several.pooler.ask("RELOAD")
