@@ -227,6 +227,7 @@ HEALTH_LIMITS = {
 HEALTH_HOST = env.text("HEALTH_HOST") or socket.gethostname()
 HEALTH_DISK_PATHS = env.words("HEALTH_DISK_PATHS") or [str(BASE_DIR)]
 HEALTH_REPLICAS = DATABASE_REPLICAS  # aliases of DATABASES whose lag is looked at
+HEALTH_REPLICA_LAG = DATABASE_REPLICA_LAG  # seconds from which on nothing is read there
 
 # --- Backups -----------------------------------------------------------------------------------------
 BACKUP_DIRECTORY = BASE_DIR / (env.text("BACKUP_DIRECTORY") or ".backups")

@@ -63,6 +63,10 @@ class Database(scratch.Database):
         Database(self.cluster, "postgres").rows(statement)  # type: ignore[arg-type]  # Composable is as good
         return Database(self.cluster, name)
 
+    def flush(self) -> None:
+        """Commit something, so that all that stands in the log by now is sent to the standbys."""
+        self.rows("SELECT pg_logical_emit_message(true, 'tests', '')")
+
     def kill(self) -> None:
         """Kill -9 the server and return when its process is gone."""
         pid = self.cluster.status().pid
@@ -142,7 +146,8 @@ class Standby(Database):
 
     def catch_up(self) -> None:
         """Return once it has replayed all that the primary has committed by now."""
-        position = self.primary.value("SELECT pg_current_wal_insert_lsn()::text")
+        self.primary.flush()
+        position = self.primary.value("SELECT pg_current_wal_flush_lsn()::text")
         replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
         wait_until(lambda: self.value(replayed, position), "the standby has caught up")
 

@@ -145,6 +145,9 @@ def test_the_container_file_leaves_root_and_forgets_nothing_of_the_project() -> 
     copied = {rest.split()[0] for rest in of_containerfile("COPY") if not rest.startswith("--from")}
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
     assert copied == packages | {"templates", "manage.py", "requirements.txt"}
+    ignored = (EXAMPLES / "Containerfile.dockerignore").read_text().splitlines()
+    assert ignored[1] == "*"
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied
 
 
 def test_every_image_is_pinned_to_a_version() -> None:
