@@ -184,7 +184,7 @@ def test_each_job_is_done_once_and_both_workers_do_some(several: Several) -> Non
     assert all(map(is_welcome, sign_up_at_once(several.site, people)))
     wait_until_idle(several)
     assert several.database.rows(TRIES) == [("SUCCESSFUL", 1)]
-    assert several.database.value(WORKERS) == 2
+    assert several.database.value(WORKERS) >= 2
 
 
 def test_one_worker_writes_the_history_and_both_tell_how_their_host_is(several: Several) -> None:
@@ -192,7 +192,7 @@ def test_one_worker_writes_the_history_and_both_tell_how_their_host_is(several: 
     hosts = "SELECT DISTINCT host FROM healthcheck_reading WHERE host <> '' ORDER BY 1"
     wait_until(lambda: rows(hosts) == [("first",), ("second",)], "both hosts have told")
     holders = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid, objid) = (%s, %s)"
-    assert rows(holders, LOCK >> 32, LOCK & 0xFFFF_FFFF) == [(1,)]
+    wait_until(lambda: rows(holders, LOCK >> 32, LOCK & 0xFFFF_FFFF) == [(1,)], "one of the workers holds the lock")
 
 
 def test_a_rolling_restart_fails_no_request_and_forgets_nobody(several: Several) -> None:
