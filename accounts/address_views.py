@@ -20,6 +20,7 @@ from accounts.errors import AccountError
 from accounts.forms import ChangeAddressForm
 from accounts.models import User
 from accounts.views import SeeOther, explained, form_status
+from config.middleware import always_fresh
 
 _CONFIRM_TOKEN = "_confirm_address_token"  # noqa: S105 - the names of session entries
 _UNDO_TOKEN = "_undo_address_token"  # noqa: S105
@@ -56,6 +57,7 @@ def give_up_address(request: HttpRequest) -> HttpResponse:
     return SeeOther(reverse("change_address"))
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_safe
@@ -67,6 +69,7 @@ def confirm_address_link(request: HttpRequest, token: str) -> HttpResponse:
     return redirect("confirm_address")
 
 
+@always_fresh
 @never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -91,6 +94,7 @@ def confirm_address(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/confirm_address.html", {"change": change})
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_safe
@@ -102,6 +106,7 @@ def undo_address_link(request: HttpRequest, token: str) -> HttpResponse:
     return redirect("undo_address")
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from accounts import lockout
 from accounts.models import User, UserState
+from config.database import routing
 
 
 class ReservingBackend(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
@@ -46,6 +47,10 @@ class IdentityBackend(ModelBackend):
         if request is None:  # no login follows that would forgive the reservation
             lockout.forgive(HttpRequest(), user)
         return user
+
+    def get_user(self, user_id: Any) -> User | None:
+        with routing.on_primary():  # no replica says whether somebody may be here
+            return super().get_user(user_id)
 
     def user_can_authenticate(self, user: Any) -> bool:
         return isinstance(user, User) and user.may_sign_in

@@ -11,11 +11,11 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
 from django.utils.translation import gettext_lazy as _
 
 from accounts import identity
 from accounts.models import User
+from config.database import routing
 
 MOST = 10_000  # invitations that one funnel looks at, the newest
 SHOWN = 20  # inviters
@@ -98,7 +98,7 @@ class Inviter:
 def of_everybody(since: datetime) -> Funnel:
     """Return what became of the invitations made since then."""
     made = _MADE.format(where="created_at >= %s")
-    with connection.cursor() as cursor:
+    with routing.connection_for_reading().cursor() as cursor:
         cursor.execute(f"SELECT {_COUNTS} FROM ({made}) made", [since])  # noqa: S608 - our own names only
         return Funnel(Stages(*cursor.fetchone()))
 
@@ -111,7 +111,7 @@ def by_inviter(since: datetime, *, name: str = "") -> list[Inviter]:
         if not ids:
             return []
         where, values = f"{where} AND invited_by_id = ANY(%s)", [since, ids]  # type: ignore[list-item]
-    with connection.cursor() as cursor:
+    with routing.connection_for_reading().cursor() as cursor:
         cursor.execute(
             f"SELECT counted.id, coalesce(u.username, counted.name), {', '.join(f'n{n}' for n in range(len(LABELS)))}"  # noqa: S608
             f" FROM (SELECT invited_by_id, CASE WHEN invited_by_id IS NULL THEN invited_by_name END, {_COUNTS}"

@@ -24,12 +24,14 @@ from accounts.errors import AccountError
 from accounts.forms import InviteForm
 from accounts.models import Invitation, User
 from accounts.views import SeeOther, explained, form_status, refused, signup_page
+from config.middleware import always_fresh
 from config.paging import CappedPaginator
 
 _INVITATION_TOKEN = "_invitation_token"  # noqa: S105 - the name of a session entry
 LISTED = 50  # invitations a page
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_safe
@@ -45,6 +47,7 @@ def invitation_link(request: HttpRequest, token: str) -> HttpResponse:
     return response
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @sensitive_post_parameters("password")

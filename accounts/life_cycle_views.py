@@ -25,6 +25,7 @@ from accounts.errors import AccountError
 from accounts.forms import ConfirmForm
 from accounts.models import User
 from accounts.views import SeeOther, explained, form_status
+from config.middleware import always_fresh
 
 _CANCEL_TOKEN = "_cancel_erasure_token"  # noqa: S105 - the name of a session entry
 
@@ -54,6 +55,7 @@ def delete_account(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/delete_account.html", context, status=status)
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_safe
@@ -65,6 +67,7 @@ def cancel_erasure_link(request: HttpRequest, token: str) -> HttpResponse:
     return redirect("cancel_erasure")
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])

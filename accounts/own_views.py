@@ -19,6 +19,7 @@ from accounts import exporting, reauthentication, signins
 from accounts.errors import AccountError
 from accounts.models import User
 from accounts.views import SeeOther
+from config.middleware import always_fresh
 
 
 @never_cache
@@ -46,6 +47,7 @@ def own_data(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/own_data.html", context, status=status)
 
 
+@always_fresh
 @never_cache
 @reauthentication.required(back="own_data")
 @require_GET

@@ -14,7 +14,7 @@ from functools import cached_property
 from math import sqrt
 from typing import Any
 
-from django.db import connection
+from config.database import routing
 
 WHOLE_UP_TO = 20_000  # rows; a larger table is sampled
 PAGES = 400  # of a sample
@@ -72,7 +72,7 @@ class Sample:
 
 def sample(table: str, columns: Sequence[str]) -> Sample:
     """Read `columns` (SQL expressions of few values) of all rows of `table`, or of a sample of its pages."""
-    with connection.cursor() as cursor:
+    with routing.connection_for_reading().cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {WHOLE_UP_TO + 1}) AS first")  # noqa: S608
         (rows,) = cursor.fetchone()
         whole, clause, part, estimate = rows <= WHOLE_UP_TO, "", 1.0, None

@@ -16,6 +16,7 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse, reverse_lazy
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -34,7 +35,7 @@ from accounts.forms import (
 )
 from accounts.models import Invitation, User
 from accounts.second_factor import factors, halfway
-from config.middleware import is_own_path
+from config.middleware import always_fresh, is_own_path
 
 _VERIFY_TOKEN = "_verify_email_token"  # noqa: S105 - the name of a session entry
 
@@ -152,6 +153,7 @@ class StaffLogin(TwoStepLogin):
     form_class = StaffLoginForm
 
 
+@always_fresh
 @never_cache
 @require_safe
 def verify_email_link(request: HttpRequest, token: str) -> HttpResponse:
@@ -162,6 +164,7 @@ def verify_email_link(request: HttpRequest, token: str) -> HttpResponse:
     return redirect("verify_email")
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -206,6 +209,7 @@ class RequestPasswordReset(RefusedWith422, views.PasswordResetView):
         return SeeOther(str(self.success_url))
 
 
+@method_decorator(always_fresh, name="dispatch")
 class ResetPassword(RefusedWith422, views.PasswordResetConfirmView):
     form_class = ChoosePasswordForm
     success_url = reverse_lazy("login")

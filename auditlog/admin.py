@@ -57,6 +57,7 @@ class RecordAdmin(admin.ModelAdmin[Any]):
             raise PermissionDenied
         form = FilterForm(request.GET)
         page = reading.page_at(form.query(), request.GET) if form.is_valid() else reading.Page([])
+        described = describe(page.records)  # before the note, which binds what comes after it to the primary
         events.record("read", "auditlog.record", label="list", new={"page": "list", **form.asked})
         return self._page(
             request,
@@ -64,7 +65,7 @@ class RecordAdmin(admin.ModelAdmin[Any]):
             title=capfirst(self.opts.verbose_name_plural),
             form=form,
             page=page,
-            records=describe(page.records),
+            records=described,
             keep=urlencode(form.given) + "&" if form.given else "",
             may_export=self.has_export_permission(request),
             formats=exporting.FORMATS,

@@ -38,6 +38,12 @@ _READ = re.compile(
     (?:SELECT\b(?!\s+1\s*\Z)|TABLE\b|VALUES\b|EXPLAIN\b|DECLARE\b|WITH\b|CREATE\b.*\bAS\b)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+# What only reads, or moves the borders of a transaction, when it is not found above.
+_NO_WRITE = re.compile(
+    r"\s*(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|EXPLAIN"
+    r"|DECLARE|FETCH|MOVE|CLOSE|DEALLOCATE|DISCARD|LISTEN|UNLISTEN)\b",
+    re.IGNORECASE,
+)
 _BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
 _CONTEXT = "auditlog.context"
 _SEND = "SELECT set_config('{}', %s, true);"
@@ -75,6 +81,7 @@ class Channel:
         self.connection = proxy(connection)
         self.announced: list[Announcement] = []
         self.sent: dict[str, str] = {}  # by setting
+        self.writes = 0  # statements so far that may have written
 
     def open_cursor(self, *args: Any, **kwargs: Any) -> extensions.cursor:
         """The cursor factory of the connection."""
@@ -111,6 +118,8 @@ class Channel:
     def before(self, cursor: Cursor, statement: str) -> bytes:
         """Return what has to be sent in front of `statement`, or nothing."""
         idle, found = _is_idle(cursor), _WRITE.match(statement)
+        if found or not _NO_WRITE.match(statement):
+            self.writes += 1
         # Such a one could not commit, with a statement in front of it.
         if found and not (found["may_commit"] and idle):
             return self.message(cursor, statement, found["table"])
@@ -212,6 +221,8 @@ class Cursor(extensions.cursor):
     @contextmanager
     def _told(self, statement: str | None = None) -> Iterator[None]:
         """COPY and DECLARE share no round trip, and what is told ends with a transaction: outside one, give it one."""
+        if statement is not None:
+            self.channel.writes += 1
         message, plain = self.channel.message(self, statement), extensions.cursor(self.connection)
         own = bool(message) and _is_idle(self) and self.connection.autocommit
         if message:

@@ -173,7 +173,7 @@ class Described:
         return ", ".join(dict.fromkeys(names))
 
 
-def describe(records: Iterable[Record], *, using: str = "default") -> list[Described]:
+def describe(records: Iterable[Record], *, using: str | None = None) -> list[Described]:
     """Say what a page of records means, with one query for each model that they point to."""
     found = list(records)
     labels, named = _labels(found, using), browsers(found, using=using)
@@ -183,7 +183,7 @@ def describe(records: Iterable[Record], *, using: str = "default") -> list[Descr
     ]
 
 
-def browsers(records: Iterable[Record], *, using: str = "default") -> dict[int, str]:
+def browsers(records: Iterable[Record], *, using: str | None = None) -> dict[int, str]:
     """Return the names of the browsers of these records by their numbers."""
     wanted = {record.agent for record in records if record.agent is not None}
     return dict(Agent.objects.using(using).filter(pk__in=wanted).values_list("pk", "name")) if wanted else {}
@@ -223,7 +223,7 @@ class Columns:
 Labels = Mapping[tuple[type[models.Model], str], str]
 
 
-def _labels(records: Iterable[Record], using: str) -> Labels:
+def _labels(records: Iterable[Record], using: str | None) -> Labels:
     """What the objects are called that these records point to: by their rows, else by the trail, else not at all."""
     wanted: dict[type[models.Model], set[str]] = {}
     for record in records:
@@ -249,7 +249,7 @@ def _is_reference(field: Any) -> bool:
     return field is not None and field.related_model is not None and field.target_field.primary_key
 
 
-def _names(model: type[models.Model], keys: set[str], using: str) -> dict[str, str]:
+def _names(model: type[models.Model], keys: set[str], using: str | None) -> dict[str, str]:
     pk: Any = model._meta.pk
     typed = {}
     for key in keys:
@@ -261,7 +261,7 @@ def _names(model: type[models.Model], keys: set[str], using: str) -> dict[str, s
     return {**reading.last_labels(model._meta.label_lower, keys - found.keys(), using=using), **found}
 
 
-def describe_state(resource: str, state: State, *, using: str = "default") -> DescribedState:
+def describe_state(resource: str, state: State, *, using: str | None = None) -> DescribedState:
     """Say what an object was, with its fields in their order; without those that every save touches."""
     record = Record(resource=resource, action=Record.Action.CREATE, new=state.values)
     related = {name: {str(place): target for place, target in enumerate(ids)} for name, ids in state.related.items()}

@@ -54,6 +54,7 @@ def history_page(
     state = None
     if form.is_bound and form.is_valid():
         state = describe_state(resource, reading.state_at(resource, object_id, form.cleaned_data["at"]))
+    described = describe(page.records)  # before the note, which binds what comes after it to the primary
     asked = {"page": "history", "resource": resource, "object": object_id}
     # By its id alone: the name may have to be forgotten, and this record is about no object whose names are.
     events.record("read", "auditlog.record", label="history", new=asked | ({"at": request.GET["at"]} if state else {}))
@@ -65,7 +66,7 @@ def history_page(
         "resource": name_of_resource(resource),
         "name": visible(name, 120),
         "page": page,
-        "records": describe(page.records),
+        "records": described,
         "may_read": may_read,
         "form": form,
         "state": state,

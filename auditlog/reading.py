@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections, router
 from django.db.models import Q, QuerySet
 
 from auditlog import registry
@@ -130,11 +130,11 @@ def id_of_user(name: str) -> str | None:
 # Pages of them
 
 
-def newest(query: Query, size: int = PAGE, *, using: str = DEFAULT_DB_ALIAS) -> Page:
+def newest(query: Query, size: int = PAGE, *, using: str | None = None) -> Page:
     return older(query, None, size, using=using)
 
 
-def older(query: Query, than: Cursor | None, size: int = PAGE, *, using: str = DEFAULT_DB_ALIAS) -> Page:
+def older(query: Query, than: Cursor | None, size: int = PAGE, *, using: str | None = None) -> Page:
     found = list(_walk(query, than, size + 1, using=using, backwards=True))
     records = found[:size]
     return Page(
@@ -144,7 +144,7 @@ def older(query: Query, than: Cursor | None, size: int = PAGE, *, using: str = D
     )
 
 
-def newer(query: Query, than: Cursor | None, size: int = PAGE, *, using: str = DEFAULT_DB_ALIAS) -> Page:
+def newer(query: Query, than: Cursor | None, size: int = PAGE, *, using: str | None = None) -> Page:
     """The page before; the newest one when there is less than a page. Without `than`, the oldest page."""
     found = list(_walk(query, than, size + 1, using=using, backwards=False))
     if len(found) <= size and than:
@@ -157,7 +157,7 @@ def newer(query: Query, than: Cursor | None, size: int = PAGE, *, using: str = D
     )
 
 
-def page_at(query: Query, asked: Mapping[str, str], *, using: str = DEFAULT_DB_ALIAS) -> Page:
+def page_at(query: Query, asked: Mapping[str, str], *, using: str | None = None) -> Page:
     """The page that a query string asks for by ``older``, ``newer`` or ``oldest``; the newest for any other."""
     if "oldest" in asked:
         return newer(query, None, using=using)
@@ -166,7 +166,7 @@ def page_at(query: Query, asked: Mapping[str, str], *, using: str = DEFAULT_DB_A
     return older(query, Cursor.parse(asked.get("older", "")), using=using)
 
 
-def batches(query: Query, size: int, *, using: str = DEFAULT_DB_ALIAS) -> Iterator[list[Record]]:
+def batches(query: Query, size: int, *, using: str | None = None) -> Iterator[list[Record]]:
     """All of them, the newest first, a list at a time, without holding a transaction or a cursor."""
     page = newest(query, size, using=using)
     while page.records:
@@ -176,7 +176,7 @@ def batches(query: Query, size: int, *, using: str = DEFAULT_DB_ALIAS) -> Iterat
         page = older(query, page.older, size, using=using)
 
 
-def _walk(query: Query, start: Cursor | None, wanted: int, *, using: str, backwards: bool) -> Iterator[Record]:
+def _walk(query: Query, start: Cursor | None, wanted: int, *, using: str | None, backwards: bool) -> Iterator[Record]:
     for window in _windows(query, start, using, backwards=backwards):
         for record in _of_window(query, window, start, wanted, using=using, backwards=backwards):
             yield record
@@ -186,7 +186,7 @@ def _walk(query: Query, start: Cursor | None, wanted: int, *, using: str, backwa
 
 
 def _of_window(
-    query: Query, window: Window, start: Cursor | None, wanted: int, *, using: str, backwards: bool
+    query: Query, window: Window, start: Cursor | None, wanted: int, *, using: str | None, backwards: bool
 ) -> Iterable[Record]:
     inside = _between(Record.objects.using(using), *window)
     rows = _between(inside.filter(query.where), query.since, query.until)
@@ -213,7 +213,7 @@ def _is_in(moment: datetime, window: Window) -> bool:
     return (opens is None or opens <= moment) and (closes is None or moment < closes)
 
 
-def _windows(query: Query, start: Cursor | None, using: str, *, backwards: bool) -> list[Window]:
+def _windows(query: Query, start: Cursor | None, using: str | None, *, backwards: bool) -> list[Window]:
     """The weeks that can hold a record of `query` on this side of `start`, in the order of reading."""
     since, until = query.since, query.until
     found = []
@@ -226,9 +226,9 @@ def _windows(query: Query, start: Cursor | None, using: str, *, backwards: bool)
     return found[::-1] if backwards else found
 
 
-def _weeks(using: str) -> list[Window]:
+def _weeks(using: str | None) -> list[Window]:
     """The times of the partitions that hold anything, and those outside all of them if the default one does."""
-    with connections[using].cursor() as cursor:
+    with connections[using or router.db_for_read(Record)].cursor() as cursor:
         cursor.execute(_PARTITIONS)
         rows = cursor.fetchall()
     weeks = [(opens, closes, filled) for opens, closes, filled in rows if opens]
@@ -244,7 +244,7 @@ def _weeks(using: str) -> list[Window]:
     return [*found, (last, None)] if rest else found
 
 
-def last_labels(resource: str, object_ids: set[str], *, using: str = DEFAULT_DB_ALIAS) -> dict[str, str]:
+def last_labels(resource: str, object_ids: set[str], *, using: str | None = None) -> dict[str, str]:
     """Return what the trail last called these objects, where it has a name for them."""
     found: dict[str, str] = {}
     for window in _windows(Query(), None, using, backwards=True) if object_ids else ():
@@ -275,7 +275,7 @@ class State:
     related: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def state_at(resource: str, object_id: str, moment: datetime, *, using: str = DEFAULT_DB_ALIAS) -> State:
+def state_at(resource: str, object_id: str, moment: datetime, *, using: str | None = None) -> State:
     """Rebuild an object from its records: a value is what its last change before made it, or the next one found."""
     emptied = Q(resource=resource, object_id=None, action=Record.Action.TRUNCATE)
     about = of_object(resource, object_id).where | emptied

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.signals import got_request_exception
+from django.db import router
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, post_save, pre_migrate, pre_save
 
@@ -35,7 +36,8 @@ def connect() -> None:
 
 
 def _connected(sender: Any, connection: Any, **kwargs: Any) -> None:
-    if connection.vendor == "postgresql":
+    # Where its tables are not made, as on a replica, nothing could be recorded.
+    if connection.vendor == "postgresql" and router.allow_migrate(connection.alias, "auditlog"):
         channel.open_channel(connection)
 
 

@@ -6,7 +6,9 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urljoin
@@ -15,12 +17,15 @@ import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from django.utils.cache import patch_cache_control
 
 from config import errors
 from config.client_address import client_address
 from config.content_type import MALFORMED
+from config.database import replicas, routing
 from config.database.deadline import database_budget
+from config.database.positions import BEYOND, Position
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 log = structlog.get_logger("gatehouse.request")
@@ -76,6 +81,12 @@ V = TypeVar("V", bound=Callable[..., Any])
 def unlogged(view: V) -> V:
     """Mark a view that is asked at every keystroke: its requests make no line, as those of static files."""
     view.is_unlogged = True  # type: ignore[attr-defined]
+    return view
+
+
+def always_fresh(view: V) -> V:
+    """Mark a view that no replica may answer, even to a stranger: whether a link still opens something, for example."""
+    view.is_always_fresh = True  # type: ignore[attr-defined]
     return view
 
 
@@ -214,3 +225,57 @@ class MethodPageMiddleware:
         if isinstance(response, HttpResponseNotAllowed):
             return errors.method_not_allowed(request, response["Allow"])
         return response
+
+
+WRITTEN_COOKIE_AGE = 3600  # seconds; after DATABASE_REPLICA_LAG it only matters while the primary is away
+
+
+class ReplicaMiddleware:
+    """Let pages that only look read from a replica, as new as the last write of the same browser at least.
+
+    A cookie holds how far the primary had come after that write. Whoever forges it is sent to the primary, or back to
+    what they have not seen yet.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        cookie = request.COOKIES.get(settings.WRITTEN_COOKIE_NAME)
+        written = None if cookie is None else Position.parse(cookie) or BEYOND
+        with routing.reading(written) as reading:
+            response = self.get_response(request)
+        if reading.has_written:
+            response.set_cookie(
+                settings.WRITTEN_COOKIE_NAME,
+                str(replicas.current_position() or BEYOND),
+                max_age=WRITTEN_COOKIE_AGE,
+                secure=settings.HTTPS,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
+
+    def process_view(self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        reading = routing.current()
+        if reading is not None and request.method in ("GET", "HEAD") and not _needs_primary(request, view):
+            reading.open(partial(view, request, *args, **kwargs))
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """Run the view once more on the primary when it met a fault, or the lag, of its replica."""
+        reading = routing.current()
+        if reading is None or reading.again is None or not reading.can_be_repeated(exception):
+            return None
+        reading.close()
+        response: HttpResponseBase = reading.again()
+        return response.render() if isinstance(response, SimpleTemplateResponse) else response
+
+
+# What changes a row is made from the row as it is; in the admin a form comes with GET.
+_ADMIN_FORM = re.compile(r"\w+_(?:add|change|delete)")
+
+
+def _needs_primary(request: HttpRequest, view: Callable[..., Any]) -> bool:
+    match = request.resolver_match
+    is_form = match is not None and match.app_name == "admin" and _ADMIN_FORM.fullmatch(match.url_name or "")
+    return bool(is_form) or getattr(view, "is_always_fresh", False) or iscoroutinefunction(view)

@@ -15,7 +15,7 @@ import environ
 
 from config import logs
 from config.database import branches
-from config.database.settings import databases
+from config.database.settings import databases, replicas_of
 from config.env import Environment
 
 # Lets annotations like ModelForm[User] stand in class statements at run time too.
@@ -116,6 +116,12 @@ if ROW_SECURITY and DATABASES["default"].get("USER") == DATABASES["direct"].get(
     env.fault("ROW_SECURITY: needs two roles; give DATABASE_DIRECT_URL the owner's and DATABASE_URL another one's.")
 # Seconds that one request may wait for the database in all; the page then is a 503 within three seconds.
 DATABASE_DEADLINE = env.seconds("DATABASE_DEADLINE", 2.0, low=0.1, high=60)
+DATABASE_REPLICAS = replicas_of(DATABASES)
+# Seconds that a replica may be behind what the primary had written; further behind it is left out.
+DATABASE_REPLICA_LAG = env.seconds("DATABASE_REPLICA_LAG", 10, low=1, high=3600)
+if DATABASE_REPLICAS:
+    DATABASE_ROUTERS = ["config.database.routing.ReplicaRouter"]
+    MIDDLEWARE += ["config.middleware.ReplicaMiddleware"]  # the innermost: who is in is known, and from the primary
 
 # --- Web server --------------------------------------------------------------------------------------
 WEB_PROCESSES = env.integer("WEB_PROCESSES", 2, low=1, high=256)
@@ -184,6 +190,7 @@ CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 DEVICE_COOKIE_NAME = f"{_prefix}device"
 MESSAGE_COOKIE_NAME = f"{_prefix}messages"
+WRITTEN_COOKIE_NAME = f"{_prefix}written"
 MESSAGE_STORAGE = "config.messages.PrefixedCookieStorage"
 
 # --- Audit trail -------------------------------------------------------------------------------------
@@ -226,7 +233,8 @@ HEALTH_LIMITS = {
 }
 HEALTH_HOST = env.text("HEALTH_HOST") or socket.gethostname()
 HEALTH_DISK_PATHS = env.words("HEALTH_DISK_PATHS") or [str(BASE_DIR)]
-HEALTH_REPLICAS: list[str] = []  # aliases of DATABASES whose lag is looked at
+HEALTH_REPLICAS = DATABASE_REPLICAS  # aliases of DATABASES whose lag is looked at
+HEALTH_REPLICA_LAG = DATABASE_REPLICA_LAG  # seconds from which on nothing is read there
 
 # --- Backups -----------------------------------------------------------------------------------------
 BACKUP_DIRECTORY = BASE_DIR / (env.text("BACKUP_DIRECTORY") or ".backups")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from healthcheck import registry
@@ -111,6 +112,18 @@ _ADVICE = {
         _("A copy of the database does not say how far behind it is."),
         _("Look whether it is connected to the main server, and at its log."),
     ),
+    ("replicas", "no_answer"): Advice(
+        _("A copy of the database does not answer. Pages are read from the others, or from the main server."),
+        _("Look whether it runs and can be reached from this host. It is used again as soon as it answers."),
+    ),
+    ("replicas", "left_out"): Advice(
+        _("A copy of the database is so far behind that nothing is read there until it has caught up."),
+        _("Look at the network between the two servers, and for long queries on the copy that hold it up."),
+    ),
+    ("replicas", "other_timeline"): Advice(
+        _("A copy of the database has not followed the main server since that was promoted, or not noted it yet."),
+        _("Let it follow the new main server; a CHECKPOINT there makes it note that at once. Else make it anew."),
+    ),
     ("cache", ""): Advice(
         _("The cache does not keep what it is given, or is slow. Pages work, but slower."),
         _("Look whether the cache server runs, has memory left and can be reached from this host."),
@@ -185,6 +198,7 @@ def tell(name: str, code: str, advice: Advice) -> None:
 
 def advice(name: str, code: str) -> Advice:
     """Return what to say about a check that found something wrong."""
+    name = "replicas" if name in settings.HEALTH_REPLICAS else name
     return _ADVICE.get((name, code)) or _GENERAL.get(code) or _ADVICE.get((name, "")) or _LOOK
 
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -17,13 +18,14 @@ from django.core import mail as mails
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 from django.core.mail.backends.smtp import EmailBackend
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
+from healthcheck import replicas as standings
 from healthcheck.ping import Ping
 from healthcheck.readiness import CHECK_SECONDS
 from healthcheck.registry import Check, register
 from healthcheck.results import Limits, Result, Status, judged
-from healthcheck.session import Session
 
 
 def limits(name: str) -> Limits:
@@ -103,12 +105,6 @@ def response() -> Result:
         ping.close()
 
 
-# Nothing to replay is no delay, as long as somebody would bring it.
-_LAG_OF_REPLICA = """
-SELECT pg_is_in_recovery(),
-    CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
-    ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END
-"""
 _LAG_OF_ALL = """
 SELECT count(*), count(*) FILTER (WHERE state IS NULL), max(extract(epoch FROM replay_lag))::float8
 FROM pg_stat_replication
@@ -118,7 +114,7 @@ FROM pg_stat_replication
 def replicas() -> Result:
     """How far the replicas are behind: those of HEALTH_REPLICAS by themselves, else all as the primary sees them."""
     if settings.HEALTH_REPLICAS:
-        return worse([_replica(alias) for alias in settings.HEALTH_REPLICAS])
+        return worse([standings.judge(alias, limits("replicas")) for alias in settings.HEALTH_REPLICAS])
     ping = Ping()
     try:
         ((count, hidden, lag),) = ping.ask(_LAG_OF_ALL, CHECK_SECONDS)
@@ -127,19 +123,6 @@ def replicas() -> Result:
     if count == hidden:
         return Result(Status.PASS, "not_visible" if hidden else "none")
     return judged(round(lag or 0.0, 1), "s", limits("replicas"), "behind")
-
-
-def _replica(alias: str) -> Result:
-    session = Session(alias, "gatehouse-health")
-    try:
-        ((is_replica, lag),) = session.ask(_LAG_OF_REPLICA, seconds=CHECK_SECONDS)
-    finally:
-        session.close()
-    if not is_replica:
-        return Result(Status.WARN, "no_replica")
-    if lag is None:
-        return Result(Status.WARN, "unknown_lag")
-    return judged(round(lag, 1), "s", limits("replicas"), "behind")
 
 
 # The rest
@@ -247,7 +230,10 @@ def register_all() -> None:
     """Register every check of this module."""
     register(Check(name="response", label=_("Response time"), run=response))
     register(Check(name="connections", label=_("Connections"), run=connections))
-    register(Check(name="replicas", label=_("Replicas"), run=replicas))
+    register(Check(name="replicas", label=_("Replicas"), run=replicas, detail=standings.facts))
+    for alias in settings.HEALTH_REPLICAS:
+        label = format_lazy(_("Replica “{name}”"), name=alias)
+        register(Check(name=alias, label=label, run=partial(standings.judge, alias, limits("replicas"))))
     register(Check(name="cache", label=_("Cache"), run=cache))
     register(Check(name="mail", label=_("Mail"), run=mail, every=300, seconds=30))
     register(Check(name="disk", label=_("Disk"), run=disk, scope="host"))

@@ -14,10 +14,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 from psycopg2 import sql
 
 from accounts import rehearsal
@@ -40,14 +42,15 @@ from config.scratch import (
 
 __all__ = [
     "LOGIN", "PASSWORD", "PATIENCE", "ROOT", "SIGNUP", "Answer", "Browser", "Database", "OpenForm", "Program", "Site",
-    "at_once", "children", "descendants", "free_port", "half_accounts", "is_alive", "manage", "migrate", "open_signup",
-    "open_signups", "own_database", "processor_time", "project_copy", "running_site", "sign_up_at_once", "wait_until",
+    "Standby", "at_once", "children", "descendants", "free_port", "half_accounts", "in_parallel", "is_alive", "manage",
+    "migrate", "open_signup", "open_signups", "own_database", "processor_time", "project_copy", "running_site",
+    "sign_up_at_once", "wait_until",
 ]  # fmt: skip
 
 # Databases
 
 MIGRATED_FILES = "GATEHOUSE_TEST_FILES"  # names the variable with the directory that a run of the suite has for them
-_BASE_BACKUP = ("-U", SUPERUSER, "-D", "copy", "--checkpoint=fast", "--no-sync", "--wal-method=fetch")
+_BASE_BACKUP = ("-U", SUPERUSER, "-D", "copy", "--checkpoint=fast", "--no-sync")
 
 
 class Database(scratch.Database):
@@ -59,6 +62,10 @@ class Database(scratch.Database):
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(made, template, owner)
         Database(self.cluster, "postgres").rows(statement)  # type: ignore[arg-type]  # Composable is as good
         return Database(self.cluster, name)
+
+    def flush(self) -> None:
+        """Commit something, so that all that stands in the log by now is sent to the standbys."""
+        self.rows("SELECT pg_logical_emit_message(true, 'tests', '')")
 
     def kill(self) -> None:
         """Kill -9 the server and return when its process is gone."""
@@ -84,6 +91,79 @@ class Database(scratch.Database):
             for process in stopped:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def standby(self, **parameters: str) -> Iterator[Standby]:
+        """A hot standby that streams from this server, made by pg_basebackup in about two seconds.
+
+        `parameters` are further settings of PostgreSQL for it, such as ``recovery_min_apply_delay="2s"``. A replication
+        slot keeps what it has not got yet, however long it is away; the slot is dropped with the block.
+        """
+        cluster = EmbeddedPostgres.throwaway_cluster()
+        slot = cluster.status().data_directory.parents[1].name.replace("-", "_").lower()
+        try:
+            cluster._create_home()
+            primary = str(self.cluster.socket_directory())
+            replication = ("--write-recovery-conf", "--create-slot", "--slot", slot, "-h", primary)
+            cluster._run("pg_basebackup", *_BASE_BACKUP, *replication)
+            if parameters:
+                written = cluster._home / "copy" / "postgresql.auto.conf"
+                lines = [f"{name} = '{value}'\n" for name, value in parameters.items()]
+                cluster._account.write(written, written.read_text() + "".join(lines))
+            (cluster._home / "copy").rename(cluster._home / "data")
+            cluster.ensure_running()
+            made = Standby(cluster, self.name, primary=self)
+            made.wait_until_streaming()
+            yield made
+        finally:
+            cluster.stop()
+            with contextlib.suppress(psycopg2.OperationalError):  # a test may have ended the primary
+                self._drop_slot(slot)
+
+    def _drop_slot(self, slot: str) -> None:
+        taken = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
+        wait_until(lambda: not self.rows(taken, slot), "the primary has noticed that the standby is gone")
+        self.rows("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", slot)
+
+
+@dataclass(frozen=True)
+class Standby(Database):
+    """The same database on a standby: `kill` and `frozen` are about the standby, `start` starts it again."""
+
+    primary: Database = field(kw_only=True)
+
+    @property
+    def url(self) -> str:
+        """For DATABASE_REPLICA_URLS."""
+        return self.environment["DATABASE_URL"]
+
+    def start(self) -> None:
+        """Start it again after `kill`; it goes on to stream by itself."""
+        self.cluster.ensure_running()
+
+    def wait_until_streaming(self) -> None:
+        wait_until(lambda: self.rows("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"), "it streams")
+
+    def catch_up(self) -> None:
+        """Return once it has replayed all that the primary has committed by now."""
+        self.primary.flush()
+        position = self.primary.value("SELECT pg_current_wal_flush_lsn()::text")
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        wait_until(lambda: self.value(replayed, position), "the standby has caught up")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """It receives but shows nothing new for the length of the block."""
+        self.rows("SELECT pg_wal_replay_pause()")
+        try:
+            wait_until(lambda: self.value("SELECT pg_get_wal_replay_pause_state()") == "paused", "replay is paused")
+            yield
+        finally:
+            self.rows("SELECT pg_wal_replay_resume()")
+
+    def promote(self) -> None:
+        """Make it a primary of its own, on a new timeline."""
+        self.rows("SELECT pg_promote()")
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from accounts.second_factor import briefly, events, factors, halfway, passkeys, 
 from accounts.second_factor.forms import ConfirmAppForm, NameForm, NewPasskeyForm, ProofForm
 from accounts.second_factor.models import AuthenticatorApp, Factor
 from accounts.views import SeeOther, explained, form_status
+from config.middleware import always_fresh
 
 _NEW_APP, _NEW_CODES = "_new_app", "_new_codes"  # what `briefly` keeps
 _RECOVERY = "_second_factor_recovery"  # the name of a session entry
@@ -37,6 +38,7 @@ def _person(request: HttpRequest) -> User:
 # Signing in
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @sensitive_post_parameters("code")
@@ -70,6 +72,7 @@ def login_question(request: HttpRequest) -> HttpResponse:
     return JsonResponse(passkeys.ask_for_proof(request.session, half_way.user))
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_safe
@@ -81,6 +84,7 @@ def login_recovery_link(request: HttpRequest, token: str) -> HttpResponse:
     return SeeOther(reverse("login_recovery"))
 
 
+@always_fresh
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -27,12 +27,16 @@ class DeadlineExceeded(psycopg2.OperationalError):
 
 
 class Budget:
-    """Seconds that one unit of work may still wait for the database."""
+    """Seconds that one unit of work may still wait for the database.
 
-    __slots__ = ("seconds",)
+    One that is `apart` is for another server than the site's first: whether that is away says nothing about this one.
+    """
 
-    def __init__(self, seconds: float) -> None:
+    __slots__ = ("is_apart", "seconds")
+
+    def __init__(self, seconds: float, *, apart: bool = False) -> None:
         self.seconds = seconds
+        self.is_apart = apart
 
 
 # While a server is known to be away, requests need not find out one by one, each holding a thread for its budget.
@@ -48,7 +52,14 @@ _current: ContextVar[Budget | None] = ContextVar("database_budget", default=None
 @contextlib.contextmanager
 def database_budget(seconds: float | None) -> Iterator[None]:
     """Let the block wait at most `seconds` for the database in total; None takes the limit away."""
-    token = _current.set(None if seconds is None else Budget(seconds))
+    with charged_to(None if seconds is None else Budget(seconds)):
+        yield
+
+
+@contextlib.contextmanager
+def charged_to(budget: Budget | None) -> Iterator[None]:
+    """Let the block wait for the database at the expense of `budget`, in place of the current one."""
+    token = _current.set(budget)
     try:
         yield
     finally:
@@ -65,7 +76,7 @@ def remaining_seconds() -> float | None:
 def charged() -> Iterator[Budget | None]:
     """Charge the block's time to the current budget; raises DeadlineExceeded when it is spent already."""
     budget = _current.get()
-    if budget is not None and (budget.seconds <= 0 or monotonic() < _away_until):
+    if budget is not None and (budget.seconds <= 0 or (monotonic() < _away_until and not budget.is_apart)):
         raise DeadlineExceeded(_TOO_LATE)
     started = monotonic()
     try:
@@ -84,7 +95,7 @@ def greeting() -> Iterator[None]:
     """
     global _away_until, _is_doubted  # noqa: PLW0603 - one server, one fact, for all threads of the process
     budget = _current.get()
-    if budget is None or budget.seconds <= 0 or monotonic() < _away_until:
+    if budget is None or budget.is_apart or budget.seconds <= 0 or monotonic() < _away_until:
         yield
         return
     withheld = max(0.0, budget.seconds - DOUBT_SECONDS) if _is_doubted else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import environ
@@ -10,12 +11,14 @@ from django.core.exceptions import ImproperlyConfigured
 from config.embedded_postgres import DATABASE, OWNER_ROLE, PORT, RUNTIME_ROLE
 from config.env import Environment
 
+REPLICA = "replica"  # what their aliases begin with
+
 
 def databases(env: Environment, *, embedded_name: str = DATABASE) -> dict[str, dict[str, Any]]:
-    """Return the aliases ``default`` (runtime role) and ``direct`` (owner role, past any pooler).
+    """Return the aliases ``default`` (runtime role), ``direct`` (owner role, past any pooler), ``replica1`` and so on.
 
-    Migrations, locks, DDL and COPY use ``direct``; pages and commands use ``default``. `embedded_name` is the database
-    of the embedded server that is used.
+    Migrations, locks, DDL and COPY use ``direct``; pages and commands use ``default``; replicas are standbys that pages
+    may read from. `embedded_name` is the database of the embedded server that is used.
     """
     url = env.text("DATABASE_URL")
     direct_url = env.text("DATABASE_DIRECT_URL") or url
@@ -46,7 +49,23 @@ def databases(env: Environment, *, embedded_name: str = DATABASE) -> dict[str, d
     direct["OPTIONS"]["options"] = f"-c lock_timeout={round(timeouts['lock_timeout'] * 1000)}"
     # In tests both aliases are one database, made by the owner and used with the rights of the runtime role.
     direct["TEST"] = {"MIRROR": "default"}
-    return {"default": default, "direct": direct}
+    found = {"default": default, "direct": direct}
+    for number, replica_url in enumerate(env.words("DATABASE_REPLICA_URLS"), 1):
+        replica = common | _target(env, "DATABASE_REPLICA_URLS", replica_url, RUNTIME_ROLE, embedded_name)
+        # The question how far it is shows that it lives (`replicas`). A cursor held on the server would be asked piece
+        # by piece, past the time that one statement has.
+        replica |= {"CONN_HEALTH_CHECKS": False, "DISABLE_SERVER_SIDE_CURSORS": True, "TEST": {"MIRROR": "default"}}
+        if not pooled:
+            replica["OPTIONS"]["options"] = f"{default['OPTIONS']['options']} -c default_transaction_read_only=on"
+        found[f"{REPLICA}{number}"] = replica
+    if replicas_of(found) and not url:
+        env.fault("DATABASE_REPLICA_URLS: is set without DATABASE_URL; the embedded server has no standbys.")
+    return found
+
+
+def replicas_of(aliases: Iterable[str]) -> list[str]:
+    """Return those of `aliases` that are standbys, in their order."""
+    return [alias for alias in aliases if alias.startswith(REPLICA)]
 
 
 def _target(env: Environment, name: str, url: str, embedded_role: str, embedded_name: str) -> dict[str, Any]:

@@ -79,6 +79,8 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("DATABASE_DIRECT_URL", "postgresql://user:word@host/name"),
         ("DATABASE_POOLER", "session"),
         ("ROW_SECURITY", "perhaps"),
+        ("DATABASE_REPLICA_URLS", "postgresql://user:word@host/name"),  # without DATABASE_URL
+        ("DATABASE_REPLICA_LAG", "0"),
         ("DATABASE_DEADLINE", "nan"),
         ("DATABASE_CONN_MAX_AGE", "-1"),
         ("EMBEDDED_POSTGRES", "sometimes"),
@@ -157,6 +159,24 @@ def test_row_security_wants_a_role_that_is_not_the_owners() -> None:
     assert "ROW_SECURITY: needs two roles" in start(PRODUCTION | one).stderr
     two = one | {"DATABASE_DIRECT_URL": "postgresql://owner:word@database:5432/gatehouse"}
     assert start(PRODUCTION | two, "pass").returncode == 0
+
+
+def test_replicas_are_read_only_and_bound_to_nothing_when_there_are_none() -> None:
+    code = (
+        "from django.conf import settings as s; r = s.DATABASES.get('replica2', {});"
+        "print(s.DATABASE_REPLICAS, s.HEALTH_REPLICAS, r.get('HOST'), r.get('USER'), 'options' in r.get('OPTIONS', {}),"
+        " '-c default_transaction_read_only=on' in r.get('OPTIONS', {}).get('options', ''), len(s.DATABASE_ROUTERS),"
+        " 'config.middleware.ReplicaMiddleware' in s.MIDDLEWARE)"
+    )
+    addresses = {
+        "DATABASE_URL": "postgresql://app:word@one:5432/gatehouse",
+        "DATABASE_REPLICA_URLS": "postgresql://app:word@two:5432/gatehouse, postgresql://app:word@three/gatehouse",
+    }
+    both = "['replica1', 'replica2'] ['replica1', 'replica2'] three app"
+    assert start(PRODUCTION | addresses, code).stdout.strip() == f"{both} True True 1 True"
+    pooled = {"DATABASE_POOLER": "transaction"}
+    assert start(PRODUCTION | addresses | pooled, code).stdout.strip() == f"{both} False False 1 True"
+    assert start(PRODUCTION, code).stdout.strip() == "[] [] None None False False 0 False"
 
 
 def test_timeouts_reach_the_server_without_a_pooler() -> None:
