@@ -123,9 +123,16 @@ def test_manage_py_says_one_clear_line_for_each_fault_and_no_traceback() -> None
 
 
 def test_cookies_are_secure_and_bound_to_the_host_behind_https() -> None:
-    names = "s.SESSION_COOKIE_NAME, s.DEVICE_COOKIE_NAME, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS"
+    cookies = "s.SESSION_COOKIE_NAME, s.DEVICE_COOKIE_NAME, s.WRITTEN_COOKIE_NAME"
+    names = f"{cookies}, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS"
     code = f"from django.conf import settings as s; print({names})"
-    assert start(PRODUCTION, code).stdout.split() == ["__Host-sessionid", "__Host-device", "True", "63072000"]
+    assert start(PRODUCTION, code).stdout.split() == [
+        "__Host-sessionid",
+        "__Host-device",
+        "__Host-written",
+        "True",
+        "63072000",
+    ]
 
 
 def test_migrations_over_http_are_off_unless_asked_for() -> None:
