@@ -128,5 +128,6 @@ def test_this_is_all_that_the_worker_does_every_minute() -> None:
     names = {
         *("requeue_abandoned", "tend", "keep_rules", "beat", "measure_trail", "remember"),
         *("enqueue_what_is_due", "keep_accounts_daily_signups_fresh"),
+        "keep_queries_popular_fresh",  # the sample app's
     }
     assert {work.__name__ for work in schedule._work} == names
