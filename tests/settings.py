@@ -1,4 +1,4 @@
-"""The settings with the sample app of the tests, for mypy; the tests themselves add it in `conftest`."""
+"""The settings with the sample apps of the tests, for mypy; the tests themselves add them in `conftest`."""
 
 from config.settings import *  # noqa: F403
 
@@ -8,4 +8,5 @@ INSTALLED_APPS = [
     "tests.hostapp.tasks",
     "tests.hostapp.queries",
     "tests.hostapp.machines",
+    "tests.errands",
 ]

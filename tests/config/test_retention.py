@@ -31,6 +31,7 @@ from auditlog.models import Record
 from config import retained, retention
 from config.database.locks import held_alone
 from config.database.retry import Patience
+from config.models import OneUseToken
 from config.retention import Rule
 from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, Statement, StatementHour
 from tests.factories import UserFactory
@@ -119,6 +120,10 @@ AGES: dict[str, tuple[timedelta, Callable[[timedelta], object]]] = {
     "imports": (
         30 * DAY,
         lambda age: Import.objects.create(kind="users", state="done", file_name="a", rows=0, created_at=NOW - age),
+    ),
+    "one_use_tokens": (
+        7 * DAY,
+        lambda age: OneUseToken.objects.create(digest=f"{age}", payload=1, expires_at=NOW - age),
     ),
     "health_readings": (
         DAY,
