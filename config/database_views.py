@@ -21,7 +21,9 @@ from config.database.roles import owner_connection
 LONGEST = "15min"  # of one refresh
 AFTER_A_FAULT = 3600.0  # seconds: what may read whole tables must not fail every minute
 log = structlog.get_logger("gatehouse.views")
+# In the comment of the view: PostgreSQL keeps it in no other place.
 _SINCE = "SELECT obj_description(%s::regclass, 'pg_class')"
+_COUNTED_NOW = "DO $$ BEGIN EXECUTE format('COMMENT ON MATERIALIZED VIEW %I IS %L', '{name}', now()); END $$"
 
 
 class CreateView(migrations.operations.base.Operation):
@@ -61,6 +63,7 @@ class CreateView(migrations.operations.base.Operation):
         if self.materialised:
             columns = ", ".join(map(quote, self.unique))
             schema_editor.execute(f"CREATE UNIQUE INDEX {quote(f'{self.name}_key')} ON {quote(self.name)} ({columns})")
+            schema_editor.execute(_COUNTED_NOW.format(name=self.name.replace("'", "''")), params=None)
 
     def _drop(self, schema_editor: Any) -> None:
         kind = "MATERIALIZED VIEW" if self.materialised else "VIEW"
@@ -91,13 +94,12 @@ def refresh(view: str) -> None:
         cursor.execute("SELECT set_config('statement_timeout', %s, false), now()::text", [LONGEST])
         _timeout, since = cursor.fetchone()
         cursor.execute(f"REFRESH MATERIALIZED VIEW CONCURRENTLY {quoted}")
-        # There is no other place where PostgreSQL would keep it.
         cursor.execute(f"COMMENT ON MATERIALIZED VIEW {quoted} IS %s", [since])
     log.info("view.refreshed", view=view, seconds=round(time.monotonic() - begun, 1))
 
 
 def refreshed_at(view: str) -> datetime | None:
-    """Return since when a materialised view knows nothing newer, None if it was never refreshed since it was made."""
+    """Return since when a materialised view knows nothing newer; None if nobody has said so."""
     with connection.cursor() as cursor:
         cursor.execute(_SINCE, [connection.ops.quote_name(view)])
         since = cursor.fetchone()[0]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import Model, QuerySet
+from django.db.models import DateTimeField, Model, QuerySet
 from django.utils.functional import cached_property
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 from django.utils.timezone import is_naive
@@ -100,14 +99,19 @@ def _place(model: type[Model], by: str, text: str) -> _Place | None:
     """Return the place that `_text` wrote, or None for anything else."""
     with suppress(ValueError, ArithmeticError, ValidationError):
         key, tilde, value = urlsafe_base64_decode(text).decode().partition("~")
-        found = []
-        for field, given in zip(_fields(model, by), (value, key), strict=True):
-            python = field.to_python(given)
-            field.get_db_prep_value(python, connection)  # refuses what no column could hold
-            found.append(python)
-        if tilde and "\0" not in value and not any(isinstance(one, datetime) and is_naive(one) for one in found):
-            return found[0], found[1]
+        if tilde and "\0" not in value:
+            field, key_field = _fields(model, by)
+            return _held(field, value), _held(key_field, key)
     return None
+
+
+def _held(field: Any, text: str) -> Any:
+    """Return the value that `value_to_string` made `text` of. Raises ValueError and the like if no column holds it."""
+    value = field.to_python(text)
+    if isinstance(field, DateTimeField) and is_naive(value):
+        raise ValueError(text)
+    field.get_db_prep_value(value, connection)
+    return value
 
 
 def _fields(model: type[Model], by: str) -> tuple[Any, Any]:
