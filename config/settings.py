@@ -109,6 +109,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 EMBEDDED_POSTGRES = env.choice("EMBEDDED_POSTGRES", ("persistent", "throwaway"), "persistent")
 DATABASE_BRANCH = branches.current(BASE_DIR) if EMBEDDED_POSTGRES == "persistent" else branches.MAIN
 DATABASES = databases(env, embedded_name=branches.database_of(DATABASE_BRANCH))
+# Whether the database keeps the rows of one person from another (config.row_security). The owner is above its policies.
+ROW_SECURITY = env.flag("ROW_SECURITY", default=False)
+if ROW_SECURITY and DATABASES["default"].get("USER") == DATABASES["direct"].get("USER"):
+    env.fault("ROW_SECURITY: needs two roles; give DATABASE_DIRECT_URL the owner's and DATABASE_URL another one's.")
 # Seconds that one request may wait for the database in all; the page then is a 503 within three seconds.
 DATABASE_DEADLINE = env.seconds("DATABASE_DEADLINE", 2.0, low=0.1, high=60)
 

@@ -49,6 +49,14 @@ UNION ALL
 SELECT format('function %s: %s', oid::regprocedure, md5(prosrc))
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 UNION ALL
+SELECT format('policy %s on %s%s for %s to %s using %s check %s', polname, polrelid::regclass,
+              CASE WHEN polpermissive THEN '' ELSE ' (restrictive)' END, polcmd, polroles::regrole[],
+              pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+FROM pg_policy JOIN pg_class c ON c.oid = polrelid WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('row security on %s%s', oid::regclass, CASE WHEN relforcerowsecurity THEN ' (forced)' ELSE '' END)
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity
+UNION ALL
 SELECT format('view %s: %s', oid::regclass, md5(pg_get_viewdef(oid)))
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')
 """
