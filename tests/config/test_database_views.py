@@ -31,8 +31,7 @@ def owner(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 
 def apply(operation: CreateView, *, backwards: bool = False) -> None:
-    migration = migrations.Migration("0001_test", "tasks")
-    migration.operations = [operation]
+    migration = type("Migration", (migrations.Migration,), {"operations": [operation]})("0001_test", "tasks")
     with connection.schema_editor(atomic=False) as editor:
         move = migration.unapply if backwards else migration.apply
         move(ProjectState(), editor)
@@ -41,7 +40,7 @@ def apply(operation: CreateView, *, backwards: bool = False) -> None:
 def found() -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(_FOUND, [NAME])
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ FROM machines_machine m, generate_series(0, %s) n WHERE m.name = 'm' || n %% 10
 @pytest.fixture
 def machine(db: None) -> Machine:
     owner = UserFactory.create()
-    made = Machine.objects.bulk_create([Machine(owner=owner, name=f"m{number}") for number in range(10)])
+    made: list[Machine] = Machine.objects.bulk_create([Machine(owner=owner, name=f"m{number}") for number in range(10)])
     with connection.cursor() as cursor:
         cursor.execute(_FILL, [timezone.now(), MANY - 1])
     return made[0]

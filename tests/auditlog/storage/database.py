@@ -48,7 +48,7 @@ def _without_sample_apps() -> Iterator[None]:
 
 
 def _is_sample(work: Any) -> bool:
-    return work.__module__.startswith("tests.") or work.__name__ == "keep_queries_popular_fresh"
+    return bool(work.__module__.startswith("tests.") or work.__name__ == "keep_queries_popular_fresh")
 
 
 def _point(alias: str, settings: dict[str, Any]) -> None:

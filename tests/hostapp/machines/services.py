@@ -51,6 +51,7 @@ def _book(owner: User, amount: Decimal, key: str, machine: Machine | None) -> Bi
 
     @transaction.atomic
     def book() -> Bill:
+        bill: Bill
         bill, is_new = Bill.objects.get_or_create(owner=owner, key=key, defaults={"amount": amount, "machine": machine})
         if is_new:
             Credit.objects.get_or_create(owner=owner)

@@ -33,4 +33,4 @@ def look_at_machines() -> Result:
 
 
 def _how_many(state: str) -> int:
-    return Machine.objects.filter(state=state)[:MOST_COUNTED].count()
+    return int(Machine.objects.filter(state=state)[:MOST_COUNTED].count())

@@ -35,8 +35,8 @@ class TaskForm(forms.ModelForm[Task]):
 
     def write(self) -> bool:
         """Write the valid form; False, with an error to show, if somebody else was faster."""
-        values = {name: self.cleaned_data[name] for name in [*self._meta.fields, "tags"]}
-        if self.instance.pk is None:
+        values = {name: self.cleaned_data[name] for name in (*self.Meta.fields, "tags")}
+        if not self.instance.pk:
             services.add_task(self.instance.owner, **values)
             return True
         self.instance.version = self.cleaned_data["version"]
