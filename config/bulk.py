@@ -39,15 +39,10 @@ def create(rows: Iterable[Row], *, tell: Tell = _untold, enough: Enough = _never
     done, left = 0, iter(rows)
     while not enough() and (batch := list(islice(left, BATCH))):
         manager = type(batch[0])._base_manager  # noqa: SLF001 - public, says Django's documentation
-        done += len(retry.run(partial(_insert, manager, batch), idempotent=False, patience=retry.BACKGROUND))
+        insert = partial(manager.bulk_create, batch)  # a transaction of its own
+        done += len(retry.run(insert, idempotent=False, patience=retry.BACKGROUND))
         tell(done)
     return done
-
-
-def _insert(manager: Any, batch: list[Row]) -> list[Row]:
-    with transaction.atomic(using=manager.db):
-        made: list[Row] = manager.bulk_create(batch)
-    return made
 
 
 def each(

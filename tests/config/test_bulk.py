@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 
 from accounts.models import User
@@ -14,6 +15,7 @@ from auditlog.models import Record
 from config import bulk
 from tests.factories import UserFactory
 from tests.hostapp.tasks.models import Task
+from tests.live import in_parallel
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +71,18 @@ def test_what_falls_out_of_the_question_while_it_is_answered_is_no_trouble(owner
     assert set(Task.objects.values_list("priority", flat=True)) == {4}
 
 
+def is_held(task: Task) -> bool:
+    """Whether somebody else has locked the row."""
+    try:
+        with transaction.atomic():
+            Task.all_objects.select_for_update(nowait=True).get(pk=task.pk)
+    except OperationalError:
+        return True
+    finally:
+        connection.close()
+    return False
+
+
 @pytest.mark.django_db(transaction=True)
 def test_whatever_ends_it_leaves_what_was_done() -> None:
     owner = UserFactory.create()
@@ -90,6 +104,7 @@ def test_whatever_ends_it_leaves_what_was_done() -> None:
     faults = [OperationalError("gone")]  # without a state: a connection that was lost
 
     def work(batch: Any) -> int:
+        assert in_parallel([partial(is_held, batch[0])]) == [True]
         restored: int = batch.restore()
         if faults:
             raise faults.pop()

@@ -119,6 +119,7 @@ class Spending(models.Model):
     class Meta:
         managed = False
         db_table = "machines_spending"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.spent}"

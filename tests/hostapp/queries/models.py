@@ -78,6 +78,7 @@ class PopularQuery(models.Model):
     class Meta:
         managed = False
         db_table = "queries_popular"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return self.text

@@ -81,6 +81,7 @@ class TaskSummary(models.Model):
     class Meta:
         managed = False
         db_table = "tasks_summary"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.open} open"
@@ -97,6 +98,7 @@ class TaggedTask(models.Model):
     class Meta:
         managed = False
         db_table = "tasks_with_tags"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return self.title
@@ -114,6 +116,7 @@ class PriorityCount(models.Model):
     class Meta:
         managed = False
         db_table = "tasks_by_priority"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.open} open"
@@ -131,6 +134,7 @@ class OverdueTask(models.Model):
     class Meta:
         managed = False
         db_table = "tasks_overdue"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return self.title
@@ -148,6 +152,7 @@ class CompletedTask(models.Model):
     class Meta:
         managed = False
         db_table = "tasks_recently_completed"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return self.title
@@ -166,6 +171,7 @@ class Productivity(models.Model):
     class Meta:
         managed = False
         db_table = "tasks_productivity"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.completed} in the {self.period} of {self.begins}"

@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "machines_spending",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(

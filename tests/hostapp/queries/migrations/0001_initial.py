@@ -32,6 +32,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "queries_popular",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(

@@ -79,6 +79,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "tasks_by_priority",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -104,6 +105,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "tasks_productivity",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -127,6 +129,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "tasks_summary",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -175,6 +178,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "tasks_recently_completed",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -203,6 +207,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "tasks_overdue",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -230,6 +235,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "tasks_with_tags",
                 "managed": False,
+                "default_permissions": (),
             },
         ),
         migrations.AddField(
