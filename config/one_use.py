@@ -11,6 +11,7 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
+from django.db import router
 from django.db.models.functions import Now
 
 from config import keyed_hash
@@ -33,12 +34,14 @@ def make(purpose: str, payload: Any, *, lasts: timedelta) -> str:
     """Return a new token of 256 random bits, in characters that need no quoting in an address.
 
     `payload` is what `redeem` gives back, JSON of at most 4 KB: best an id, since the database keeps it in clear.
-    Raises ValueError when it is longer or is no JSON, or when the token would not last.
+    Raises ValueError when it is longer or holds what the database cannot, TypeError when it is no JSON, and ValueError
+    when the token would not last.
     """
     if lasts <= timedelta():
         raise ValueError("A token has to last for a while.")
-    if len(json.dumps(payload, allow_nan=False).encode()) > LONGEST_PAYLOAD:
-        raise ValueError(f"The payload of a token has at most {LONGEST_PAYLOAD} bytes.")
+    content = json.dumps(payload, allow_nan=False, ensure_ascii=False).encode()  # lone surrogates have no code
+    if len(content) > LONGEST_PAYLOAD or b"\\u0000" in content:
+        raise ValueError(f"The payload of a token has at most {LONGEST_PAYLOAD} bytes, and no NUL.")
     token = secrets.token_urlsafe(_BYTES)
     OneUseToken.objects.create(
         purpose=purpose, digest=keyed_hash.digest(_purpose(purpose), token), payload=payload, expires_at=Now() + lasts
@@ -54,7 +57,8 @@ def redeem(purpose: str, text: Any) -> Any:
     """
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST:
         raise Invalid("unknown")
-    tokens = OneUseToken.objects.filter(purpose=purpose, digest__in=keyed_hash.digests(_purpose(purpose), text))
+    rows = OneUseToken.objects.using(router.db_for_write(OneUseToken))  # a replica may not know of its end yet
+    tokens = rows.filter(purpose=purpose, digest__in=keyed_hash.digests(_purpose(purpose), text))
     redeemed = tokens.filter(used_at=None, expires_at__gt=Now()).update(used_at=Now())
     found = tokens.values("payload", "used_at").first()
     if redeemed and found:

@@ -50,12 +50,11 @@ def protect(model: type[models.Model], owner: str = "owner") -> None:
     """
     if model._meta.proxy or model._meta.abstract or not model._meta.managed:
         raise NotProtectable(f"{model._meta.label} has no table of its own: protect the model that has.")
-    path = _path(model, owner)
-    _protected[model] = path
+    _protected[model] = _path(model, owner)
     for field in model._meta.local_many_to_many:
         through: Any = field.remote_field.through
         if through._meta.auto_created:
-            _protected[through] = [through._meta.get_field(field.m2m_field_name()), *path]
+            _protected[through] = _path(through, f"{field.m2m_field_name()}__{owner}")
     if settings.ROW_SECURITY:
         channel.bring_along(SETTING, _told_to)
 

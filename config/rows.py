@@ -57,7 +57,7 @@ class SoftDeletedQuerySet(models.QuerySet[Row]):
     erase.queryset_only = True  # type: ignore[attr-defined]
 
 
-class _OwnedSoftDeletedQuerySet(SoftDeletedQuerySet[Row], OwnedQuerySet[Row]):
+class _OwnedSoftDeletedQuerySet(SoftDeletedQuerySet[Row], OwnedQuerySet[Row]):  # type: ignore[override]  # as_manager
     pass
 
 

@@ -23,7 +23,7 @@ _BRACKETS = re.compile(r"\(('(?:[^']|'')*'|ARRAY\[[^][]*\])\)")
 
 # One line per thing that a migration can make, so that two schemas compare as two sets of lines. Partitions come and
 # go with time and are left out.
-_SCHEMA = """
+_SCHEMA = r"""
 SELECT format('column %s.%s %s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
               CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
               coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
@@ -49,9 +49,9 @@ UNION ALL
 SELECT format('function %s: %s', oid::regprocedure, md5(prosrc))
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 UNION ALL
-SELECT format('policy %s on %s%s for %s to %s using %s check %s', polname, polrelid::regclass,
+SELECT regexp_replace(format('policy %s on %s%s for %s to %s using %s check %s', polname, polrelid::regclass,
               CASE WHEN polpermissive THEN '' ELSE ' (restrictive)' END, polcmd, polroles::regrole[],
-              pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+              pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)), '\s+', ' ', 'g')
 FROM pg_policy JOIN pg_class c ON c.oid = polrelid WHERE c.relnamespace = 'public'::regnamespace
 UNION ALL
 SELECT format('row security on %s%s', oid::regclass, CASE WHEN relforcerowsecurity THEN ' (forced)' ELSE '' END)

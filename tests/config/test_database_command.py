@@ -143,6 +143,8 @@ DAMAGES = [
     ("ALTER TABLE accounts_user DISABLE TRIGGER auditlog_on_delete", "unexpected", "(disabled)"),
     ("CREATE TABLE stray (id int)", "unexpected", "column stray.id integer"),
     ("CREATE VIEW stray_view AS SELECT 1", "unexpected", "view stray_view"),
+    ("CREATE POLICY stray ON accounts_user USING (true)", "unexpected", "policy stray on accounts_user for *"),
+    ("ALTER TABLE accounts_user ENABLE ROW LEVEL SECURITY", "unexpected", "row security on accounts_user"),
     ("CREATE FUNCTION stray() RETURNS int LANGUAGE sql AS 'SELECT 1'", "unexpected", "function stray()"),
 ]
 

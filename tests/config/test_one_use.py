@@ -89,7 +89,7 @@ def test_a_token_outlives_a_change_of_the_secret_key() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("payload", ["x" * 4096, object(), float("nan")])
+@pytest.mark.parametrize("payload", ["x" * 4096, "a\0b", "\udc80", object(), float("nan")])
 def test_a_payload_is_small_and_json(payload: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         one_use.make("share", payload, lasts=HOUR)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +18,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.core.checks import run_checks
-from django.db import Error, IntegrityError, ProgrammingError, connection, transaction
+from django.db import Error, IntegrityError, ProgrammingError, connection, connections, transaction
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from psycopg2 import errors, extensions
 from pytest_django.plugin import DjangoDbBlocker
@@ -22,15 +28,18 @@ from auditlog import channel
 from auditlog.context import Context, in_context
 from auditlog.models import Record
 from config import health, policies, row_security
-from config.database import deadline
+from config.database import deadline, embedded
 from config.database.roles import as_owner
+from config.embedded_postgres import PORT, RUNTIME_ROLE
 from config.row_security import NotProtectable, everybody, only, protect
 from healthcheck.results import Result, Status
 from tests.auditlog.world import clear, counted_round_trips, visitor
 from tests.errands.models import Errand, Step
 from tests.factories import UserFactory
 from tests.hostapp.models import Part, Word
+from tests.live import wait_until
 
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 TABLES = ["errands_errand", "errands_errand_after", "errands_step"]
 HERS, HIS = ["ask", "buy"], ["call"]
 
@@ -261,6 +270,47 @@ def test_whose_rows_they_are_follows_savepoints_and_ends_with_the_transaction(ad
         with suppress(Error):
             rows("SELECT 1 / 0")
         assert titles() == HIS
+
+
+@contextmanager
+def pooler(directory: Path) -> Iterator[None]:
+    """PgBouncer in transaction mode, with one session of the server for all its clients."""
+    server, name = embedded.socket_directory(), connection.settings_dict["NAME"]
+    account = pwd.getpwuid(os.stat(server).st_uid).pw_name  # PgBouncer refuses root
+    (directory / "bouncer.ini").write_text(
+        f"[databases]\n{name} = host={server} port={PORT} user={RUNTIME_ROLE}\n[pgbouncer]\npool_mode = transaction\n"
+        f"default_pool_size = 1\nauth_type = any\nunix_socket_dir = {directory}\nlisten_port = {PORT}\n"
+        + (f"user = {account}\n" if os.geteuid() == 0 else "")
+    )
+    directory.chmod(0o777)
+    started = subprocess.Popen([PGBOUNCER or "", "-q", directory / "bouncer.ini"])
+    try:
+        wait_until((directory / f".s.PGSQL.{PORT}").exists, "the pooler listens")
+        yield
+    finally:
+        started.terminate()
+        started.wait()
+
+
+@pytest.mark.skipif(not PGBOUNCER or not embedded.is_embedded(), reason="wants PgBouncer, and a server of the suite's")
+def test_clients_that_share_a_session_behind_a_pooler_see_their_own_rows(ada: User, bob: User) -> None:
+    with tempfile.TemporaryDirectory() as directory, pooler(Path(directory)):
+        one, two = clients = [connections.create_connection("default") for _ in range(2)]
+        for client in clients:
+            client.settings_dict = client.settings_dict | {"HOST": directory, "OPTIONS": {}}
+        sessions = set()
+        for client, who, seen in (
+            (one, only(ada), HERS), (two, only(bob), HIS), (one, everybody(), HERS + HIS),
+            (two, only(AnonymousUser()), []), (two, only(bob), HIS), (one, only(ada), HERS),
+        ):  # fmt: skip
+            with who, client.cursor() as cursor:
+                cursor.execute("SELECT title, pg_backend_pid() FROM errands_errand ORDER BY title")
+                found = cursor.fetchall()
+                assert [title for title, _session in found] == seen
+                sessions |= {session for _title, session in found}
+        assert len(sessions) == 1
+        for client in clients:
+            client.close()
 
 
 COSTS: dict[str, Callable[[User], object]] = {

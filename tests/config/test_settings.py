@@ -77,6 +77,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_DIRECT_URL", "postgresql://user:word@host/name"),
         ("DATABASE_POOLER", "session"),
+        ("ROW_SECURITY", "perhaps"),
         ("DATABASE_DEADLINE", "nan"),
         ("DATABASE_CONN_MAX_AGE", "-1"),
         ("EMBEDDED_POSTGRES", "sometimes"),
@@ -148,6 +149,13 @@ def test_a_pooler_gets_no_startup_options_and_no_server_side_cursors() -> None:
         "DATABASE_POOLER": "transaction",
     }
     assert start(PRODUCTION | addresses, code).stdout.split() == ["True", "False", "database", "require"]
+
+
+def test_row_security_wants_a_role_that_is_not_the_owners() -> None:
+    one = {"DATABASE_URL": "postgresql://app:word@database:5432/gatehouse", "ROW_SECURITY": "on"}
+    assert "ROW_SECURITY: needs two roles" in start(PRODUCTION | one).stderr
+    two = one | {"DATABASE_DIRECT_URL": "postgresql://owner:word@database:5432/gatehouse"}
+    assert start(PRODUCTION | two, "pass").returncode == 0
 
 
 def test_timeouts_reach_the_server_without_a_pooler() -> None:
