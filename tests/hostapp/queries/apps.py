@@ -24,7 +24,7 @@ class QueriesConfig(AppConfig):
             "queries",
             _("queries"),
             kept_for=lambda: timedelta(days=services.KEPT_DAYS),
-            older_than=services.older_than,
+            older_than=Query.objects.older_than,
         )
         schedule.every_minute(
             database_views.keep_fresh(PopularQuery._meta.db_table, every=timedelta(minutes=services.COUNTED_EVERY))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from config.rows import Owned
+from config.rows import Owned, OwnedQuerySet
 
 
 class Kind(models.TextChoices):
@@ -22,6 +25,11 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", _("cancelled")
 
 
+class QueryQuerySet(OwnedQuerySet["Query"]):
+    def older_than(self, moment: datetime) -> Self:
+        return self.filter(at__lt=moment)
+
+
 class Query(Owned):
     """One question that somebody asked, and how long the answer took."""
 
@@ -30,6 +38,8 @@ class Query(Owned):
     status = models.CharField(_("status"), max_length=10, choices=Status.choices)
     milliseconds = models.PositiveIntegerField(_("response time (ms)"))
     at = models.DateTimeField(_("asked"), default=timezone.now)
+
+    objects: ClassVar[Any] = QueryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("query")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from django.db.models import QuerySet
 
 from accounts.exporting import MOST_ROWS
 from accounts.models import User
@@ -27,11 +24,7 @@ def remember_many(queries: Iterable[Query]) -> int:
     return bulk.create(queries)
 
 
-def older_than(before: datetime) -> QuerySet[Query]:
-    return Query._default_manager.filter(at__lt=before)
-
-
-def facts_about(person: User) -> list[dict[str, Any]]:
+def facts_about(person: User) -> Sequence[Mapping[str, Any]]:
     """For the copy of all that is kept about `person`."""
     queries = Query.objects.of(person).order_by("-at", "-pk")[:MOST_ROWS]
     return list(queries.values("text", "kind", "status", "milliseconds", "at"))
