@@ -30,7 +30,7 @@ def _is_due() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-# In effect after each midnight.
+# Counts the signups of each day anew when a day has ended.
 keep_signups_counted = database_views.keep_fresh(SIGNUPS, is_due=_is_due)
 
 
