@@ -30,9 +30,9 @@ class CreateView(migrations.operations.base.Operation):
     """Make the view `name` of the SELECT `sql`, whose columns are those of the model that shows it.
 
     A plain view runs with the rights of whoever asks it (``security_invoker``), so row-level security holds behind it.
-    A `materialised` one is counted beforehand, as the owner, and shows all of it to everybody: put in it only what tells
-    nothing of one person. Its `unique` columns tell one row from another, without which it could not be refreshed
-    beside its readers. Raises ValueError for unique columns of another, and for none of it.
+    A `materialised` one is counted beforehand, as the owner, and shows all of it to everybody: put in only what tells
+    nothing of one person. Its `unique` columns tell one row from another; without them it could not be refreshed beside
+    its readers. Raises ValueError when a materialised view has none, or a plain one any.
     """
 
     reversible = True
