@@ -6,6 +6,7 @@ import io
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -272,6 +273,11 @@ def test_whose_rows_they_are_follows_savepoints_and_ends_with_the_transaction(ad
         assert titles() == HIS
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as door:  # which is there a moment before somebody listens behind it
+        return door.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def pooler(directory: Path) -> Iterator[None]:
     """PgBouncer in transaction mode, with one session of the server for all its clients."""
@@ -285,7 +291,7 @@ def pooler(directory: Path) -> Iterator[None]:
     directory.chmod(0o777)
     started = subprocess.Popen([PGBOUNCER or "", "-q", directory / "bouncer.ini"])
     try:
-        wait_until((directory / f".s.PGSQL.{PORT}").exists, "the pooler listens")
+        wait_until(lambda: _listens(directory / f".s.PGSQL.{PORT}"), "the pooler listens")
         yield
     finally:
         started.terminate()
