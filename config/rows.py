@@ -1,7 +1,6 @@
 """Bases for models of any app: rows of one person, rows deleted softly, and rows that several people edit at once.
 
-They combine by inheritance, in any order. ``docs/accounts.md`` ("For other apps") and ``docs/extending.md`` say how to
-use them, and what they do not do.
+They combine by inheritance, in any order. ``docs/extending.md`` says how to use them, and what they do not do.
 """
 
 from __future__ import annotations

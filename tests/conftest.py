@@ -32,7 +32,8 @@ import django  # noqa: E402 - reads the settings that were just given
 from django.conf import settings  # noqa: E402
 from django.test import client  # noqa: E402
 
-settings.INSTALLED_APPS += ["tests.hostapp", "tests.errands"]
+settings.INSTALLED_APPS += [f"tests.hostapp{one}" for one in ("", ".tasks", ".queries", ".machines")]
+settings.INSTALLED_APPS.append("tests.errands")
 django.setup()
 # A parallel process that inherits it would set Django up before it reads this file, and without that app.
 del os.environ["DJANGO_SETTINGS_MODULE"]

@@ -2,4 +2,11 @@
 
 from config.settings import *  # noqa: F403
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.hostapp", "tests.errands"]  # noqa: F405
+INSTALLED_APPS = [
+    *INSTALLED_APPS,  # noqa: F405
+    "tests.hostapp",
+    "tests.hostapp.tasks",
+    "tests.hostapp.queries",
+    "tests.hostapp.machines",
+    "tests.errands",
+]

@@ -51,6 +51,7 @@ def mode_on() -> Iterator[None]:
     try:
         with override_settings(ROW_SECURITY=True), pytest.MonkeyPatch.context() as patch:
             patch.setattr(row_security, "_outside_requests", row_security.EVERYBODY)
+            patch.setattr(row_security, "_protected", {})  # nothing of the other sample apps
             protect(Errand)
             protect(Step, owner="errand__owner")
             migrate()
