@@ -27,6 +27,7 @@ import auditlog
 from accounts import daily, identity, roles
 from accounts.models import User
 from auditlog.models import Record
+from config import database_views
 from config.database.roles import owner_connection
 from config.progress import Tell, silent
 
@@ -364,4 +365,4 @@ def _count_days(plan: Plan) -> None:
         cursor.execute(_DAYS, {"people": plan.people, "until": plan.until, "days": plan.days})
     with owner_connection() as owner, owner.cursor() as cursor:
         cursor.execute("ANALYZE accounts_user, accounts_invitation, accounts_redemption, accounts_opening")
-    daily.count_signups()
+    database_views.refresh(daily.SIGNUPS)
