@@ -68,6 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
     Path(settings.BASE_DIR / ".artefacts").mkdir(exist_ok=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: a third of the time, tests wait for what they have killed or frozen."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(
     django_test_environment: None, django_db_blocker: DjangoDbBlocker, django_db_modify_db_settings: None
