@@ -22,7 +22,7 @@ bench: .venv/.dev ## Measure, as ratios within one run (PARTS="signups writes" c
 
 # What a production start would say, without a production machine.
 DEPLOY_ENV := ENVIRONMENT=production BASE_URL=https://gatehouse.example EMAIL_URL=smtp+tls://user:word@mail.example:587 \
-	TRUSTED_PROXIES=1 SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')
+	TRUSTED_PROXIES=1 SECRET_KEY_SINCE=$$(date -u +%F) SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')
 
 lint: .venv/.dev ## Check style, types, templates, deployment settings and migrations
 	$(BIN)/ruff check .

@@ -87,6 +87,7 @@ def register_models() -> None:
             "data_made": _("made a copy of somebody’s data for them"),
             "data_downloaded": _("downloaded the copy of their data"),
             "set_password_link_sent": _("sent a link to choose a password"),
+            "seed": _("began to fill the database with made-up people"),
         }
     )
 

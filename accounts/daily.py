@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date
 from typing import Any
 
-import structlog
-from django.db import DatabaseError, connection
+from django.db import connection
 
 from accounts.models import EventDay
 from auditlog.models import Record
-from config.database import retry
-from config.database.locks import held_alone
-from config.database.roles import owner_connection
+from config import database_views
 
 COUNTED = {"login", "login_failed", "locked_out"}  # events of the audit trail
-LONGEST_COUNT = "15min"  # for a whole table of users
-AFTER_A_FAULT = 3600.0  # seconds: what reads the whole table must not fail every minute
-log = structlog.get_logger("accounts.daily")
-_not_before = 0.0  # of time.monotonic(), for this process
+SIGNUPS = "accounts_daily_signups"
 _IS_DUE = """
 SELECT coalesce(max(day) < (statement_timestamp() AT TIME ZONE 'UTC')::date - 1, true) FROM accounts_daily_signups
 """
@@ -31,40 +24,14 @@ ON CONFLICT (day, event) DO UPDATE SET count = accounts_eventday.count + exclude
 """
 
 
-def keep_signups_counted() -> bool:
-    """Count the signups of each day anew when a day has ended; return whether it was time. For the worker's schedule.
-
-    One worker of all does it, as the owner: a session of the application would be cut short by its timeout.
-    """
-    global _not_before  # noqa: PLW0603 - one process, one clock
-    if time.monotonic() < _not_before or not _is_due():
-        return False
-    with held_alone("daily signups") as alone:
-        if not alone or not _is_due():
-            return False
-        try:
-            count_signups()
-        except DatabaseError as error:
-            if retry.fault_of(error) == retry.LOST:
-                raise
-            _not_before = time.monotonic() + AFTER_A_FAULT
-            log.exception("signups.not_counted")
-    return True
-
-
 def _is_due() -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_IS_DUE)
         return bool(cursor.fetchone()[0])
 
 
-def count_signups() -> None:
-    """Refresh the materialised view; whoever reads it meanwhile sees what was there before, and waits for nothing."""
-    begun = time.monotonic()
-    with owner_connection() as owner, owner.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, false)", [LONGEST_COUNT])
-        cursor.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY accounts_daily_signups")
-    log.info("signups.counted", seconds=round(time.monotonic() - begun, 1))
+# Counts the signups of each day anew when a day has ended.
+keep_signups_counted = database_views.keep_fresh(SIGNUPS, is_due=_is_due)
 
 
 def count_events(records: Iterable[Record]) -> None:

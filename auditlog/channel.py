@@ -2,13 +2,13 @@
 
 It is one setting that ends with the transaction, so it is safe behind a pooler; it is sent with the first write of a
 transaction and again when something new is to be said. Every psycopg2 cursor of a connection passes here, Django's
-and raw ones.
+and raw ones. Another app may send a setting of its own along, in front of reads too (`bring_along`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -31,6 +31,13 @@ _WRITE = re.compile(
       |SELECT\s+(?:\*\s+FROM\s+)?(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+# What may read, where reads have something to be told: with brackets in front, as in a UNION. Not Django's own probe of
+# a connection, which sees no table.
+_READ = re.compile(
+    r"""(?:[\s(]|/\*.*?\*/|--[^\n]*\n)*
+    (?:SELECT\b(?!\s+1\s*\Z)|TABLE\b|VALUES\b|EXPLAIN\b|DECLARE\b|WITH\b|CREATE\b.*\bAS\b)""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
 # What only reads, or moves the borders of a transaction, when it is not found above.
 _NO_WRITE = re.compile(
     r"\s*(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|EXPLAIN"
@@ -38,13 +45,24 @@ _NO_WRITE = re.compile(
     re.IGNORECASE,
 )
 _BACK_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
-_SEND = "SELECT set_config('auditlog.context', %s, true);"
+_CONTEXT = "auditlog.context"
+_SEND = "SELECT set_config('{}', %s, true);"
 _KNOW_AGENT = "SELECT auditlog_know_agent(%s, %s);"
 _known_agents: set[int] = set()  # those that a committed transaction of this process has told
 _MOST_AGENTS = 10_000
 
 
 RESTORE = "restore"
+_brought: dict[str, Callable[[BaseDatabaseWrapper], str | None]] = {}
+
+
+def bring_along(setting: str, value: Callable[[BaseDatabaseWrapper], str | None]) -> None:
+    """Tell the transactions of every connection a `setting`, before the first read or write that could see it.
+
+    `value` is asked at each statement, and may send statements of its own. Its answer ends with the transaction; None:
+    this connection is told nothing.
+    """
+    _brought[setting] = value
 
 
 class Announcement:
@@ -62,7 +80,7 @@ class Channel:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = proxy(connection)
         self.announced: list[Announcement] = []
-        self.sent: str | None = None
+        self.sent: dict[str, str] = {}  # by setting
         self.writes = 0  # statements so far that may have written
 
     def open_cursor(self, *args: Any, **kwargs: Any) -> extensions.cursor:
@@ -99,27 +117,32 @@ class Channel:
 
     def before(self, cursor: Cursor, statement: str) -> bytes:
         """Return what has to be sent in front of `statement`, or nothing."""
-        status = cursor.connection.info.transaction_status
-        if status == extensions.TRANSACTION_STATUS_IDLE:
-            self.sent = None
-        found = _WRITE.match(statement)
+        idle, found = _is_idle(cursor), _WRITE.match(statement)
         if found or not _NO_WRITE.match(statement):
             self.writes += 1
-        if not found:
-            if _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
-                self.sent = None
-            return b""
-        if found["may_commit"] and status == extensions.TRANSACTION_STATUS_IDLE:
-            return b""  # it could not, with a statement in front of it
-        return self.message(cursor, statement, found["table"])
+        # Such a one could not commit, with a statement in front of it.
+        if found and not (found["may_commit"] and idle):
+            return self.message(cursor, statement, found["table"])
+        if not found and _brought and _READ.match(statement):
+            return self.message(cursor)
+        if idle or _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
+            self.sent.clear()
+        return b""
 
-    def message(self, cursor: Cursor, statement: str, table: str | None = None) -> bytes:
+    def message(self, cursor: Cursor, statement: str | None = None, table: str | None = None) -> bytes:
+        """Return what is new to the server; without a `statement` that may write, only what others bring along."""
         spoken = context.current()
-        text = spoken.text(self._origin(table))
-        prefix = b"" if text == self.sent else cursor.mogrify(_SEND, [text])
-        self.sent = text
+        said = {} if statement is None else {_CONTEXT: spoken.text(self._origin(table))}
+        for setting, value in _brought.items():
+            if (text := value(self.connection)) is not None:
+                said[setting] = text
+        if _is_idle(cursor):  # asked last: to find out who it is may have taken statements
+            self.sent.clear()
+        news = {setting: text for setting, text in said.items() if self.sent.get(setting) != text}
+        self.sent |= said
+        prefix = b"".join(cursor.mogrify(_SEND.format(setting), [text]) for setting, text in news.items())
         number = spoken.agent_number
-        if number is not None and number not in _known_agents and _records(statement):
+        if statement is not None and number is not None and number not in _known_agents and _records(statement):
             prefix += cursor.mogrify(_KNOW_AGENT, [number, spoken.agent])
             if self.connection.in_atomic_block:  # else its name travels with every write until one is in a transaction
                 self.connection.on_commit(partial(_known, number), robust=True)
@@ -130,6 +153,10 @@ class Channel:
             if announcement.tables is None or table in announcement.tables:
                 return announcement.origin
         return "sql"
+
+
+def _is_idle(cursor: Cursor) -> bool:
+    return bool(cursor.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE)
 
 
 def _records(statement: str) -> bool:
@@ -157,21 +184,23 @@ class Cursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
         try:
-            super().execute(self._with_context(query, vars is not None), vars)
+            if self.name is None:
+                super().execute(self._with_context(query, vars is not None), vars)
+                return
+            with self._told():  # a cursor of the server: it reads
+                super().execute(query, vars)
         except BaseException:
-            self.channel.sent = None  # it may not even have left this process
+            self.channel.sent.clear()  # it may not even have left this process
             raise
 
     def executemany(self, query: Any, vars_list: Iterable[Any]) -> None:
         try:
             super().executemany(self._with_context(query, with_values=True), vars_list)
         finally:
-            self.channel.sent = None  # without values nothing was
+            self.channel.sent.clear()  # without values nothing was
 
     def _with_context(self, query: Any, with_values: bool) -> Any:
         self._front = b""
-        if self.name is not None:  # a cursor of the server: it reads
-            return query
         text = query.as_string(self) if isinstance(query, Composable) else query
         if isinstance(text, bytes):
             text = text.decode(extensions.encodings[self.connection.encoding])
@@ -190,25 +219,22 @@ class Cursor(extensions.cursor):
             super().copy_from(file, table, *args, **kwargs)
 
     @contextmanager
-    def _told(self, statement: str) -> Iterator[None]:
-        """COPY cannot share a round trip, and its context ends with a transaction: outside one, give it one."""
-        self.channel.writes += 1
-        alone = self.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
-        own = alone and self.connection.autocommit
-        if alone:
-            self.channel.sent = None
-        if own:
-            super().execute("BEGIN")
+    def _told(self, statement: str | None = None) -> Iterator[None]:
+        """COPY and DECLARE share no round trip, and what is told ends with a transaction: outside one, give it one."""
+        if statement is not None:
+            self.channel.writes += 1
+        message, plain = self.channel.message(self, statement), extensions.cursor(self.connection)
+        own = bool(message) and _is_idle(self) and self.connection.autocommit
+        if message:
+            plain.execute(b"BEGIN;" + message if own else message)
         try:
-            if message := self.channel.message(self, statement):
-                super().execute(message)
             yield
         except BaseException:
             if own:
-                super().execute("ROLLBACK")
+                plain.execute("ROLLBACK")
             raise
         if own:
-            super().execute("COMMIT")
+            plain.execute("COMMIT")
 
 
 _channels: WeakKeyDictionary[BaseDatabaseWrapper, Channel] = WeakKeyDictionary()
@@ -217,7 +243,7 @@ _channels: WeakKeyDictionary[BaseDatabaseWrapper, Channel] = WeakKeyDictionary()
 def open_channel(connection: BaseDatabaseWrapper) -> None:
     """Let every cursor of the fresh `connection` pass through its channel."""
     channel = _channels.setdefault(connection, Channel(connection))
-    channel.sent = None
+    channel.sent.clear()
     connection.connection.cursor_factory = channel.open_cursor
 
 

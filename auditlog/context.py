@@ -64,7 +64,7 @@ class Context:
         if self.actor is not None:
             return self.actor
         if self.request is not None:
-            return _visitor_of(self.request)
+            return visitor_of(self.request)
         return replace(running_command(), kind="migration") if _migrating else running_command()
 
     def text(self, origin: str) -> str:
@@ -113,7 +113,7 @@ class Context:
 _is_asked: contextvars.ContextVar[bool] = contextvars.ContextVar("auditlog_visitor_is_asked", default=False)
 
 
-def _visitor_of(request: HttpRequest) -> Actor:
+def visitor_of(request: HttpRequest) -> Actor:
     """Whoever is signed in; nobody yet for what Django writes to find that out, a session's new key for one."""
     if _is_asked.get():
         return ANONYMOUS

@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 
 from auditlog.history import ObjectHistory
-from config import errors
+from config import errors, row_security
 from config.paging import CappedPaginator
 
 log = structlog.get_logger("gatehouse.admin")
@@ -65,6 +65,7 @@ class GatehouseAdminSite(admin.AdminSite):
         def calm_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if answer := self.guard(request):
                 return answer
+            row_security.show_everybody(request)
             try:
                 response: HttpResponseBase = view(request, *args, **kwargs)
                 if isinstance(response, SimpleTemplateResponse):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,7 +15,8 @@ class GatehouseConfig(AppConfig):
     def ready(self) -> None:
         from auditlog import care, delivering, describing
         from config import checks as checks  # registers them
-        from config import figures, health, lifeline, operating, retained, retention, schedule
+        from config import deploying as deploying  # as well
+        from config import figures, health, lifeline, operating, policies, retained, retention, schedule
         from healthcheck import signals
 
         health.register_all()
@@ -24,6 +26,7 @@ class GatehouseConfig(AppConfig):
         retained.register_rules()
         figures.connect()
         operating.join()
+        post_migrate.connect(policies.follow_migrations, sender=self, dispatch_uid="config.policies")
         signals.serving.connect(lambda **_: lifeline.hold(), weak=False, dispatch_uid="lifeline")
         describing.name_actions(
             {"configure": _("changed the settings"), "restore_backup": _("restored a backup of the database")}

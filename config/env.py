@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from math import inf
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -96,6 +97,18 @@ class Environment:
         if value:
             self.fault(f"{name}: must be on or off, not {value!r}.")
         return self._read(name, default)
+
+    def day(self, name: str) -> date | None:
+        """Return a date like 2026-11-30, not one to come; None without any."""
+        text = self.text(name)
+        try:
+            day = date.fromisoformat(text) if text else None
+        except ValueError:
+            day = date.max
+        if day is not None and day > datetime.now(UTC).date() + timedelta(days=1):  # east of us it is tomorrow already
+            self.fault(f"{name}: must be a day that has come, like 2026-11-30, not {text!r}.")
+            return None
+        return day
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
         return self._number(name, int, default, low, high)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection
 from django.db.models import Case, Min, When
 from django.db.models.functions import Greatest, Now
 from django.http import HttpRequest
@@ -20,6 +20,7 @@ from accounts.models import User
 from auditlog import care, events, reading
 from auditlog.describing import Described, describe
 from auditlog.reading import Query
+from config import deploying, policies
 from config.checks import server_is_fit
 from config.database.deadline import database_budget
 from config.database.roles import has_two_roles
@@ -73,11 +74,31 @@ _READY_SINCE = Case(When(run_after__gt=Now(), then="enqueued_at"), default=Great
 
 
 def configuration() -> Result:
-    """Whether the server is fit for production. That pages could alter tables, with one role for all, is only told."""
+    """Whether the server is fit for production, and keeps apart the rows that it should.
+
+    That pages could alter tables, with one role for all, is only told.
+    """
     with database_budget(_SECONDS):
         if server_is_fit(databases=[DEFAULT_DB_ALIAS]):
             return Result(Status.FAIL, "unfit_server")
+        if open_tables := policies.faults(connection):
+            return Result(Status.FAIL, "policies_differ", len(open_tables))
     return Result(Status.PASS, "ok" if has_two_roles() else "one_role")
+
+
+def clock() -> Result:
+    """How far this host's clock is from the database's: links, codes and locks end by one or the other."""
+    with database_budget(_SECONDS):
+        offset = deploying.clock_offset()
+    return judged(round(abs(offset), 2), "s", limits("clock"), "clock_differs")
+
+
+def backups_made() -> Result:
+    """How old the newest backup is on a host that has any; where none was ever made, another host makes them."""
+    age = deploying.backup_age()
+    if age is None:
+        return Result(Status.PASS, "none")
+    return judged(round(age / timedelta(hours=1), 1), "h", limits("backups"), "backup_overdue")
 
 
 def roles_in_step() -> Result:
@@ -121,9 +142,23 @@ def _entry(entry: activity.Entry) -> dict[str, Any]:
     return asdict(entry) | {"at": entry.at.isoformat()}
 
 
+_POLICIES_DIFFER = advice.Advice(
+    _("The database may show people the rows of others: its policies are not those that the code declares."),
+    _("Start “manage.py check --database default”, which names the tables; “manage.py migrate” puts policies right."),
+)
 _ROLES_DIFFER = advice.Advice(
     _("Somebody changed what a role may do, past the code that declares it. People may do more or less than meant."),
     _("Run “manage.py migrate”, which puts it right; the audit trail of the group says who changed it."),
+)
+
+
+_CLOCK_DIFFERS = advice.Advice(
+    _("The clock of this host and the database’s differ. Links, codes of second factors and locks end by the clock."),
+    _("Let both follow a time server (NTP)."),
+)
+_BACKUP_OVERDUE = advice.Advice(
+    _("This host used to make backups and has made none for long. What was written since would be lost with the disk."),
+    _("See why “manage.py backup” did not run, and run it."),
 )
 
 
@@ -133,4 +168,9 @@ def register_all() -> None:
     register(Check(name="worker", label=_("Worker"), run=worker))
     register(Check(name="roles", label=_("Roles"), run=roles_in_step, every=300))
     advice.tell("roles", "roles_differ", _ROLES_DIFFER)
+    advice.tell("configuration", "policies_differ", _POLICIES_DIFFER)
+    register(Check(name="clock", label=_("Clock"), run=clock, every=300, scope="host"))
+    advice.tell("clock", "clock_differs", _CLOCK_DIFFERS)
+    register(Check(name="backups", label=_("Backups"), run=backups_made, every=300, scope="host"))
+    advice.tell("backups", "backup_overdue", _BACKUP_OVERDUE)
     register(Check(name="configuration", label=_("Configuration"), run=configuration, every=300))

@@ -11,10 +11,12 @@ from django_tasks_db.models import DBTaskResult
 
 from auditlog import partitions
 from config import retention
+from config.models import OneUseToken
 from config.retention import Rule
 from healthcheck.models import ConnectionSample, Incident, Reading, Run, Sample, Statement, StatementHour
 
 JOBS_KEPT_FOR = timedelta(days=14)  # their arguments may hold addresses
+TOKENS_KEPT_FOR = timedelta(days=7)  # from their expiry on: so long is a used or expired one told from an unknown one
 
 
 def register_rules() -> None:
@@ -29,6 +31,12 @@ def register_rules() -> None:
         _("finished jobs"),
         kept_for=lambda: JOBS_KEPT_FOR,
         older_than=lambda before: DBTaskResult.objects.finished().filter(finished_at__lt=before),
+    )
+    retention.register_rows(
+        "one_use_tokens",
+        _("tokens that work no more"),
+        kept_for=lambda: TOKENS_KEPT_FOR,
+        older_than=lambda before: OneUseToken.objects.filter(expires_at__lt=before),
     )
     retention.register(
         Rule(

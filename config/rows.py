@@ -1,15 +1,16 @@
-"""Bases for models of any app: rows that are deleted softly, and rows that several people edit at once.
+"""Bases for models of any app: rows of one person, rows deleted softly, and rows that several people edit at once.
 
-``docs/accounts.md`` ("For other apps") says how to use them, and what they do not do.
+They combine by inheritance, in any order. ``docs/extending.md`` says how to use them, and what they do not do.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.db import connections, migrations, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -17,6 +18,15 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 Row = TypeVar("Row", bound=models.Model)
+
+
+# Of one person
+
+
+class OwnedQuerySet(models.QuerySet[Row]):
+    def of(self, user: Any) -> Self:
+        """The rows of `user`; of a stranger, who is signed in to no account, none."""
+        return self.filter(owner=user) if user.is_authenticated else self.none()
 
 
 # Deleted softly
@@ -47,14 +57,44 @@ class SoftDeletedQuerySet(models.QuerySet[Row]):
     erase.queryset_only = True  # type: ignore[attr-defined]
 
 
+class _OwnedSoftDeletedQuerySet(SoftDeletedQuerySet[Row], OwnedQuerySet[Row]):  # type: ignore[override]  # as_manager
+    pass
+
+
 class _All(models.Manager[Row]):
-    def get_queryset(self) -> SoftDeletedQuerySet[Row]:
-        return SoftDeletedQuerySet(self.model, using=self._db)
+    """Every row, with what its model's bases can do with many of them."""
+
+    def get_queryset(self) -> Any:
+        owned, soft = issubclass(self.model, Owned), issubclass(self.model, SoftDeleted)
+        rows = _OwnedSoftDeletedQuerySet if owned and soft else OwnedQuerySet if owned else SoftDeletedQuerySet
+        return rows(self.model, using=self._db)
+
+    def of(self, user: Any) -> Any:
+        return self.get_queryset().of(user)
 
 
 class _Living(_All[Row]):
-    def get_queryset(self) -> SoftDeletedQuerySet[Row]:
-        return super().get_queryset().filter(deleted_at=None)
+    """Those that are not deleted softly."""
+
+    def get_queryset(self) -> Any:
+        rows = super().get_queryset()
+        return rows.filter(deleted_at=None) if issubclass(self.model, SoftDeleted) else rows
+
+
+class Owned(models.Model):
+    """A row that belongs to one person, and goes with the account. `objects.of(user)` are the rows of one.
+
+    That pages ask for no others is theirs to see to; `config.row_security` lets the database see to it too.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=_("owner")
+    )
+
+    objects: ClassVar[Any] = _Living()
+
+    class Meta:
+        abstract = True
 
 
 class SoftDeleted(models.Model):

@@ -36,6 +36,7 @@ SECRET_KEY = env.text("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 env.require_random("SECRET_KEY", [SECRET_KEY])
 env.require_random("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS)
+SECRET_KEY_SINCE = env.day("SECRET_KEY_SINCE")
 
 PORT = env.integer("PORT", 8000, low=1, high=65535)
 BIND = env.text("BIND", "127.0.0.1")
@@ -109,6 +110,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 EMBEDDED_POSTGRES = env.choice("EMBEDDED_POSTGRES", ("persistent", "throwaway"), "persistent")
 DATABASE_BRANCH = branches.current(BASE_DIR) if EMBEDDED_POSTGRES == "persistent" else branches.MAIN
 DATABASES = databases(env, embedded_name=branches.database_of(DATABASE_BRANCH))
+# Whether the database keeps the rows of one person from another (config.row_security). The owner is above its policies.
+ROW_SECURITY = env.flag("ROW_SECURITY", default=False)
+if ROW_SECURITY and DATABASES["default"].get("USER") == DATABASES["direct"].get("USER"):
+    env.fault("ROW_SECURITY: needs two roles; give DATABASE_DIRECT_URL the owner's and DATABASE_URL another one's.")
 # Seconds that one request may wait for the database in all; the page then is a 503 within three seconds.
 DATABASE_DEADLINE = env.seconds("DATABASE_DEADLINE", 2.0, low=0.1, high=60)
 DATABASE_REPLICAS = replicas_of(DATABASES)
@@ -223,6 +228,8 @@ HEALTH_LIMITS = {
     "audit_sealing": env.limits("HEALTH_AUDIT_SEALING_LIMITS", (2, 24)),  # hours of the oldest record without a seal
     "audit_partitions": env.limits("HEALTH_AUDIT_PARTITIONS_LIMITS", (8, 1)),  # weeks ahead
     "worker": env.limits("HEALTH_WORKER_LIMITS", (60, 600)),  # seconds of the oldest waiting job
+    "clock": env.limits("HEALTH_CLOCK_LIMITS", (2, 30)),  # seconds between the host's clock and the database's
+    "backups": env.limits("HEALTH_BACKUPS_LIMITS", (36, 168)),  # hours since the newest one on this host
 }
 HEALTH_HOST = env.text("HEALTH_HOST") or socket.gethostname()
 HEALTH_DISK_PATHS = env.words("HEALTH_DISK_PATHS") or [str(BASE_DIR)]

@@ -12,12 +12,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 django_application = get_wsgi_application()
 
-# Both import models' settings, so Django must be set up first.
+# They import models' settings, so Django must be set up first.
+from config import row_security  # noqa: E402
 from config.content_type import tamed  # noqa: E402
 from healthcheck import probes  # noqa: E402
 from healthcheck.metrics import prometheus  # noqa: E402
 
 prometheus.share()
+row_security.serve_requests_only()
 
 StartResponse = Callable[..., Any]
 

@@ -32,7 +32,8 @@ import django  # noqa: E402 - reads the settings that were just given
 from django.conf import settings  # noqa: E402
 from django.test import client  # noqa: E402
 
-settings.INSTALLED_APPS.append("tests.hostapp")
+settings.INSTALLED_APPS += [f"tests.hostapp{one}" for one in ("", ".tasks", ".queries", ".machines")]
+settings.INSTALLED_APPS.append("tests.errands")
 django.setup()
 # A parallel process that inherits it would set Django up before it reads this file, and without that app.
 del os.environ["DJANGO_SETTINGS_MODULE"]
@@ -65,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(partial(shutil.rmtree, os.environ[MIGRATED_FILES]))
     assets.collect()
     Path(settings.BASE_DIR / ".artefacts").mkdir(exist_ok=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: a third of the time, tests wait for what they have killed or frozen."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,8 @@ from config.scratch import (
 
 __all__ = [
     "LOGIN", "PASSWORD", "PATIENCE", "ROOT", "SIGNUP", "Answer", "Browser", "Database", "OpenForm", "Program", "Site",
-    "Standby", "at_once", "children", "descendants", "free_port", "half_accounts", "is_alive", "is_busy_page", "manage",
+    "Standby", "at_once", "children", "descendants", "free_port", "half_accounts", "in_parallel", "is_alive",
+    "is_busy_page", "manage",
     "migrate", "open_signup", "open_signups", "own_database", "processor_time", "project_copy", "running_site",
     "sign_up_at_once", "wait_until",
 ]  # fmt: skip

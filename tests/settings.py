@@ -1,5 +1,12 @@
-"""The settings with the sample app of the tests, for mypy; the tests themselves add it in `conftest`."""
+"""The settings with the sample apps of the tests, for mypy; the tests themselves add them in `conftest`."""
 
 from config.settings import *  # noqa: F403
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.hostapp"]  # noqa: F405
+INSTALLED_APPS = [
+    *INSTALLED_APPS,  # noqa: F405
+    "tests.hostapp",
+    "tests.hostapp.tasks",
+    "tests.hostapp.queries",
+    "tests.hostapp.machines",
+    "tests.errands",
+]

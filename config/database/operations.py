@@ -22,8 +22,8 @@ _CASTS = re.compile(r"::(?:character varying|text)(?:\[\])?")
 _BRACKETS = re.compile(r"\(('(?:[^']|'')*'|ARRAY\[[^][]*\])\)")
 
 # One line per thing that a migration can make, so that two schemas compare as two sets of lines. Partitions come and
-# go with time and are left out.
-_SCHEMA = """
+# go with time; of them there is only what they have in common, and whether each of them has it.
+_SCHEMA = r"""
 SELECT format('column %s.%s %s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
               CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
               coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
@@ -46,8 +46,28 @@ UNION ALL
 SELECT format('trigger %s%s', pg_get_triggerdef(t.oid), CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
 FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid WHERE NOT tgisinternal AND NOT c.relispartition
 UNION ALL
+SELECT format('table %s partitioned by %s', partrelid::regclass, pg_get_partkeydef(partrelid))
+FROM pg_partitioned_table JOIN pg_class c ON c.oid = partrelid WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('trigger of %s partition of %s: %s%s',
+              CASE WHEN count(*) = (SELECT count(*) FROM pg_inherits p WHERE p.inhparent = i.inhparent)
+                   THEN 'every' ELSE 'some' END,
+              inhparent::regclass, replace(pg_get_triggerdef(t.oid), c.relname, '…'),
+              CASE tgenabled WHEN 'O' THEN '' ELSE ' (disabled)' END)
+FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid JOIN pg_inherits i ON i.inhrelid = c.oid
+WHERE c.relispartition AND c.relnamespace = 'public'::regnamespace AND NOT tgisinternal
+GROUP BY inhparent, replace(pg_get_triggerdef(t.oid), c.relname, '…'), tgenabled
+UNION ALL
 SELECT format('function %s: %s', oid::regprocedure, md5(prosrc))
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT regexp_replace(format('policy %s on %s%s for %s to %s using %s check %s', polname, polrelid::regclass,
+              CASE WHEN polpermissive THEN '' ELSE ' (restrictive)' END, polcmd, polroles::regrole[],
+              pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)), '\s+', ' ', 'g')
+FROM pg_policy JOIN pg_class c ON c.oid = polrelid WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('row security on %s%s', oid::regclass, CASE WHEN relforcerowsecurity THEN ' (forced)' ELSE '' END)
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity
 UNION ALL
 SELECT format('view %s: %s', oid::regclass, md5(pg_get_viewdef(oid)))
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')

@@ -17,8 +17,10 @@ from accounts import daily, stats
 from accounts.models import EventDay, Redemption, User, UserActivity
 from auditlog.delivering import deliver
 from auditlog.models import Record
+from config import database_views
 from config.database.locks import held_alone
 from config.database.roles import owner_connection
+from config.database_views import keep_fresh, refresh
 from tests.accounts.conftest import failures, sign_in
 from tests.factories import InvitationFactory, UserFactory
 
@@ -32,7 +34,7 @@ def emptied() -> Iterator[None]:
     """A materialised view outlives what it was counted from: leave it as it was."""
     yield
     User.objects.all().delete()
-    daily.count_signups()
+    refresh(daily.SIGNUPS)
 
 
 def days_ago(days: int) -> datetime:
@@ -67,7 +69,7 @@ def test_days_that_have_ended_are_kept_and_the_others_counted_live(emptied: None
     for days in (5, 5, 1, 0):
         UserFactory.create(created_at=days_ago(days))
     assert of_days(6) == [0, 0, 0, 0, 1, 1]  # nobody has counted the fifth day yet
-    daily.count_signups()
+    refresh(daily.SIGNUPS)
     assert kept() == {5: 2, 1: 1}
     assert of_days(6) == [2, 0, 0, 0, 1, 1]
     UserFactory.create(created_at=days_ago(1))  # as if a clock was set back
@@ -102,7 +104,7 @@ def test_the_worker_counts_nothing_before_the_day_has_ended(emptied: None) -> No
 @committed
 def test_one_worker_counts_when_a_day_has_ended(emptied: None, tomorrow: None) -> None:
     UserFactory.create(created_at=days_ago(3))
-    with held_alone("daily signups"):  # another host is at it
+    with held_alone(f"refresh {daily.SIGNUPS}"):  # another host is at it
         assert not daily.keep_signups_counted()
         assert 3 not in kept()
     assert daily.keep_signups_counted()
@@ -111,11 +113,11 @@ def test_one_worker_counts_when_a_day_has_ended(emptied: None, tomorrow: None) -
 
 @committed
 def test_a_count_that_fails_is_not_tried_every_minute(tomorrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daily, "LONGEST_COUNT", "1ms")
-    monkeypatch.setattr(daily, "_not_before", 0.0)
+    monkeypatch.setattr(database_views, "LONGEST", "1ms")
+    keep_counted = keep_fresh(daily.SIGNUPS, is_due=daily._is_due)  # one that has not failed yet
     with _slow_view():
-        assert daily.keep_signups_counted()
-    assert not daily.keep_signups_counted()
+        assert keep_counted()
+    assert not keep_counted()
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def test_readers_and_the_count_do_not_wait_for_each_other(emptied: None) -> None
     UserFactory.create(created_at=days_ago(3))
     with transaction.atomic():
         of_days(5)  # holds its lock on the view until the end
-        counting = threading.Thread(target=daily.count_signups)
+        counting = threading.Thread(target=refresh, args=[daily.SIGNUPS])
         counting.start()
         counting.join(PATIENCE)
         assert not counting.is_alive()

@@ -153,11 +153,11 @@ def test_invitations_are_counted_by_state_and_by_how_far_they_came(inviter: User
 def test_other_parts_add_figures_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "_sections", dict(stats._sections))
     share = Figure(name="share", label="done in time", value=0.25, is_share=True)
-    stats.register("tasks", "Tasks", lambda: [share])
-    assert facts()["tasks"] == {"share": {"value": 0.25, "estimated": False}}
-    assert re.search(r"TASKS\n.*done in time +25\.0 %", shown("--only", "tasks"))
-    with pytest.raises(ValueError, match="tasks"):
-        stats.register("tasks", "Tasks", lambda: [share])
+    stats.register("chores", "Chores", lambda: [share])
+    assert facts()["chores"] == {"share": {"value": 0.25, "estimated": False}}
+    assert re.search(r"CHORES\n.*done in time +25\.0 %", shown("--only", "chores"))
+    with pytest.raises(ValueError, match="chores"):
+        stats.register("chores", "Chores", lambda: [share])
 
 
 def test_only_some_figures_can_be_asked_for() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
-from psycopg2 import extensions, sql
+from psycopg2 import sql
 from pytest_django.plugin import DjangoDbBlocker
 
 from accounts.models import User
@@ -25,7 +25,7 @@ from auditlog.context import ANONYMOUS, Context, agent_id, in_context, running_c
 from auditlog.models import Agent, Record
 from config.database import deadline
 from config.database.roles import as_owner
-from tests.auditlog.world import ADA, Trail, actor_of, as_ada, committed_world, visitor
+from tests.auditlog.world import ADA, Trail, actor_of, as_ada, committed_world, counted_round_trips, visitor
 from tests.hostapp.models import Tag, Thing, UnauditedThing
 
 ROSE = "UPDATE hostapp_tag SET name = 'rose' WHERE id = 1"
@@ -470,22 +470,6 @@ def test_logs_show_the_statement_and_nothing_in_front_of_it() -> None:
 
 
 # What it costs
-
-
-@contextmanager
-def counted_round_trips() -> Iterator[list[int]]:
-    """psycopg2 asks its wait callback once for each time it waits for the server's answer."""
-    trips = [0]
-
-    def counting(given: Any) -> None:
-        trips[0] += 1
-        deadline._wait(given)
-
-    extensions.set_wait_callback(counting)
-    try:
-        yield trips
-    finally:
-        deadline.install()
 
 
 def related(model: Any) -> Any:

@@ -14,11 +14,13 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.test import AsyncClient, Client
+from psycopg2 import extensions
 
 from accounts.models import User
 from accounts.session_engine import SessionStore
 from auditlog import Actor, acting_as
 from auditlog.models import Record
+from config.database import deadline
 from config.database.roles import as_owner
 from tests.factories import UserFactory
 from tests.hostapp.models import Everything, Machine, Part, Secretive, Tag, Thing, Truck, UnauditedThing, Vehicle, Word
@@ -158,3 +160,22 @@ class Trail:
 
 def as_ada() -> Any:
     return acting_as(ADA)
+
+
+# What it costs
+
+
+@contextmanager
+def counted_round_trips() -> Iterator[list[int]]:
+    """psycopg2 asks its wait callback once for each time it waits for the server's answer."""
+    trips = [0]
+
+    def counting(given: Any) -> None:
+        trips[0] += 1
+        deadline._wait(given)
+
+    extensions.set_wait_callback(counting)
+    try:
+        yield trips
+    finally:
+        deadline.install()

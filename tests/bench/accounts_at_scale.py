@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from accounts import daily, funnel, stats
 from accounts.models import EventDay, User, UserActivity
+from config import database_views
 from config.database.roles import owner_connection
 from tests.bench.figures import Figure
 from tests.bench.people import SIZE, fill_users, name_of
@@ -75,7 +76,7 @@ def fill(database: Database, size: int = SIZE) -> None:
         for ago in range(1000)
         for event in daily.COUNTED
     )
-    daily.count_signups()
+    database_views.refresh(daily.SIGNUPS)
 
 
 # The clock
@@ -150,7 +151,7 @@ def _funnels() -> Iterator[Figure]:
 
 def _counting() -> Iterator[Figure]:
     begun = time.perf_counter()
-    counting = threading.Thread(target=daily.count_signups)
+    counting = threading.Thread(target=database_views.refresh, args=[daily.SIGNUPS])
     counting.start()
     waited = [0.0]
     while counting.is_alive():

@@ -119,6 +119,13 @@ def _people(database: Database, options: argparse.Namespace) -> list[Figure]:
     return [*people_pages.page_times(), *accounts_at_scale.measure()]
 
 
+def _seeding(database: Database, options: argparse.Namespace) -> list[Figure]:
+    from tests.bench import seeding
+
+    database.be_durable()
+    return seeding.rates(database)
+
+
 PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "signups": _signups,
     "writes": _audited_writes,
@@ -130,4 +137,5 @@ PARTS: dict[str, Callable[[Database, argparse.Namespace], list[Figure]]] = {
     "passwords": _passwords,
     "people": _people,
     "backups": _backups,
+    "seeding": _seeding,
 }

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import os
-from functools import reduce
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from accounts import identity, roles
+from accounts import roles
 from accounts.models import User
+from accounts.seeding import FIRST_NAMES, LAST_NAMES, skeleton_sql
 from tests.live import PASSWORD
 
 SIZE = int(os.environ.get("SIZE", "1000000"))
 BATCH = 250_000
-FIRST_NAMES = (
-    "ada alan amina anna anton bela carla chen clara dario dora edith elena emil esra fatima felix frida georg hana "
-    "hugo ida igor ines ivan jana jonas julia kenji kofi lara leon lina luca malik maria mina nadia noah olga omar "
-    "paul petra rosa samir sofia tariq theo vera yara"
-)
-LAST_NAMES = (
-    "abebe ahmed alvarez andersen bauer becker berg bianchi brandt carter chen costa cruz dubois eriksen evans fischer "
-    "fontaine garcia gruber haas hansen ibrahim ivanov jansen johnson kaya keller kim koch kowalski lang larsen lee "
-    "lindberg lopez meier mendes miller moreau mueller nagy nakamura nguyen novak okafor olsen patel pereira petrov "
-    "quinn ramos richter rossi santos sato schmidt silva smith sousa suzuki tanaka vogel wagner weber wolf yilmaz zhang"
-)
-FIRST, LAST = FIRST_NAMES.split(), LAST_NAMES.split()
 SELDOM = 100_003  # one in so many bears the name below
 SELDOM_NAME = "Zebedee Quillfeather"
 YEARS = 3  # over which they came
@@ -75,14 +63,20 @@ def fill_users(connection: BaseDatabaseWrapper, size: int = SIZE) -> None:
     columns = {str(field.column): field for field in User._meta.concrete_fields}
     others = {name: field for name, field in columns.items() if name not in _VALUES}
     about: dict[str, Any] = {name: field.get_default() for name, field in others.items()}
-    about |= {"password": make_password(PASSWORD), "first": FIRST, "last": LAST}
+    about |= {"password": make_password(PASSWORD), "first": FIRST_NAMES, "last": LAST_NAMES}
     values = {**_VALUES, **{name: f"%({name})s" for name in others}}
-    named = {"size": size, "seldom": SELDOM, "seldom_name": SELDOM_NAME, "years": YEARS, "skeleton": _skeleton()}
+    named = {
+        "size": size,
+        "seldom": SELDOM,
+        "seldom_name": SELDOM_NAME,
+        "years": YEARS,
+        "skeleton": skeleton_sql("username"),
+    }
     insert = (
         f"WITH named AS ({_NAMED}), made AS ("  # noqa: S608 - names of our own
         f"INSERT INTO accounts_user ({', '.join(values)}) SELECT {', '.join(values.values())} FROM named ORDER BY n"
         " RETURNING id) INSERT INTO accounts_user_groups (user_id, group_id) SELECT id, %(member)s FROM made"
-    ).format(**named, firsts=len(FIRST), lasts=len(LAST))
+    ).format(**named, firsts=len(FIRST_NAMES), lasts=len(LAST_NAMES))
     about["member"] = Group.objects.get(name=roles.MEMBER).pk
     tables = ("accounts_user", "accounts_user_groups")
     with connection.cursor() as cursor:
@@ -95,14 +89,8 @@ def fill_users(connection: BaseDatabaseWrapper, size: int = SIZE) -> None:
             cursor.execute(f"VACUUM (ANALYZE) {table}")
 
 
-def _skeleton() -> str:
-    """SQL for the look-alike key of a name made of the letters, digits and dots used here."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789."
-    looks = {letter: identity.username_skeleton(letter) for letter in letters}
-    unlike = [(letter, look) for letter, look in looks.items() if letter != look]
-    return reduce(lambda inner, pair: f"replace({inner}, '{pair[0]}', '{pair[1]}')", unlike, "username")
-
-
 def name_of(number: int) -> str:
     """The username of the person of this number, from 1 on."""
-    return f"{FIRST[number * 7919 % len(FIRST)]}.{LAST[number // 7 * 104729 % len(LAST)]}.{number}"
+    return (
+        f"{FIRST_NAMES[number * 7919 % len(FIRST_NAMES)]}.{LAST_NAMES[number // 7 * 104729 % len(LAST_NAMES)]}.{number}"
+    )

@@ -129,7 +129,7 @@ def _of_console(visitor: Visitor, name: str, path: str) -> list[str]:
     visitor.go(path)
     if (behind := visitor.page.locator(".funnel-behind summary")).count():
         behind.click()
-    return look(visitor, f"page-{name}", within=".figures")
+    return look(visitor, f"page-{name}")
 
 
 def test_an_invitation_is_opened_by_whoever_presses_a_key_and_not_by_its_page(arrive: Arrive) -> None:

@@ -60,13 +60,13 @@ class View:
         page.emulate_media(color_scheme=self.scheme, reduced_motion="reduce")
         page.set_viewport_size({"width": self.width, "height": 800})
 
-    def ask(self, page: Page, within: str | None = None) -> list[str]:
+    def ask(self, page: Page) -> list[str]:
         """Return what axe finds wrong."""
         # Without its own copies of style sheets, which the policy would not let it add to the page.
         options = {"resultTypes": ["violations"], "preload": False} | (
             {"runOnly": list(self.rules)} if self.rules else {}
         )
-        found = Axe().run(page, context=within, options=options).response["violations"]
+        found = Axe().run(page, options=options).response["violations"]
         return [f"{each['id']}: {each['help']} {each['nodes'][0]['html'][:150]}" for each in found]
 
 
@@ -92,16 +92,14 @@ def inspect(visitor: Visitor, name: str, path: str, press: str = "") -> list[str
     return faults + ([f"{name}: weighs {first_load} bytes"] if first_load > WEIGHT_LIMIT else [])
 
 
-def look(visitor: Visitor, name: str, within: str | None = None) -> list[str]:
-    """Look at the page that is open in every view, at the whole or `within` one part; return what is wrong with it."""
+def look(visitor: Visitor, name: str) -> list[str]:
+    """Look at the page that is open in every view; return what is wrong with it."""
     faults = []
     for view, how in VIEWS.items():
         how.put(visitor.page)
         visitor.screenshot(f"{name}-{view}")
-        faults += [f"{name}, {view}: {fault}" for fault in how.ask(visitor.page, within)]
-        width = visitor.page.evaluate(
-            "part => [document.querySelector(part).scrollWidth, innerWidth]", within or ":root"
-        )
+        faults += [f"{name}, {view}: {fault}" for fault in how.ask(visitor.page)]
+        width = visitor.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         if width[0] > width[1]:
             faults.append(f"{name}, {view}: scrolls sideways ({width[0]} > {width[1]})")
     VIEWS["light"].put(visitor.page)

@@ -127,6 +127,7 @@ def test_every_turn_the_worker_tells_of_new_records() -> None:
 def test_this_is_all_that_the_worker_does_every_minute() -> None:
     names = {
         *("requeue_abandoned", "tend", "keep_rules", "beat", "measure_trail", "remember"),
-        *("enqueue_what_is_due", "keep_signups_counted"),
+        *("enqueue_what_is_due", "keep_accounts_daily_signups_fresh"),
+        "keep_queries_popular_fresh",  # the sample app's
     }
     assert {work.__name__ for work in schedule._work} == names

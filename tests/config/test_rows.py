@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import IntegrityError, connection, connections, migrations, transaction
@@ -17,6 +18,8 @@ from django.utils import timezone
 from config import rows
 from config.database.roles import as_owner
 from config.rows import CountVersions, StaleRow
+from tests.errands.models import Errand
+from tests.factories import UserFactory
 from tests.hostapp.models import Comment, Note, Tag
 from tests.live import at_once
 
@@ -93,6 +96,23 @@ def test_the_living_alone_are_unique(note: Note) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         read(note).restore()
     assert read(note).deleted_at is not None
+
+
+# --- of one person ----------------------------------------------------------------------------------
+
+
+def test_a_persons_rows_are_found_and_with_the_other_bases_the_living_ones() -> None:
+    ada, bob = UserFactory.create(username="ada"), UserFactory.create(username="bob")
+    mine = [Errand.objects.create(owner=ada, title=title) for title in ("first", "second")]
+    Errand.objects.create(owner=bob, title="his")
+    mine[0].delete()
+    assert titles(Errand.objects.of(ada)) == ["second"]
+    assert titles(Errand.objects.filter(title__contains="s").of(bob)) == ["his"]
+    assert titles(Errand.all_objects.of(ada)) == ["first", "second"]
+    assert titles(Errand.objects.of(AnonymousUser())) == []
+    assert titles(Errand.objects.all()) == ["his", "second"]
+    assert Errand.all_objects.of(ada).restore() == 1
+    assert Errand.objects.of(ada).delete() == (2, {"errands.Errand": 2})
 
 
 # --- versions ---------------------------------------------------------------------------------------

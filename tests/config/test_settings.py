@@ -66,6 +66,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("BASE_URL", "https://user:word@accounts.example.com"),
         ("BASE_URL", "https://accounts.example.com#top"),
         ("SECRET_KEY_FALLBACKS", "abc"),
+        ("SECRET_KEY_SINCE", "2999-01-01"),
         ("ALLOWED_HOSTS", ".com"),
         ("EMAIL_URL", "smtp://"),
         ("EMAIL_URL", "smtp://user:word@mail.example.com:25"),
@@ -77,6 +78,7 @@ def test_production_starts_with_the_five_required_variables() -> None:
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_DIRECT_URL", "postgresql://user:word@host/name"),
         ("DATABASE_POOLER", "session"),
+        ("ROW_SECURITY", "perhaps"),
         ("DATABASE_REPLICA_URLS", "postgresql://user:word@host/name"),  # without DATABASE_URL
         ("DATABASE_REPLICA_LAG", "0"),
         ("DATABASE_DEADLINE", "nan"),
@@ -121,9 +123,16 @@ def test_manage_py_says_one_clear_line_for_each_fault_and_no_traceback() -> None
 
 
 def test_cookies_are_secure_and_bound_to_the_host_behind_https() -> None:
-    names = "s.SESSION_COOKIE_NAME, s.DEVICE_COOKIE_NAME, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS"
+    cookies = "s.SESSION_COOKIE_NAME, s.DEVICE_COOKIE_NAME, s.WRITTEN_COOKIE_NAME"
+    names = f"{cookies}, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS"
     code = f"from django.conf import settings as s; print({names})"
-    assert start(PRODUCTION, code).stdout.split() == ["__Host-sessionid", "__Host-device", "True", "63072000"]
+    assert start(PRODUCTION, code).stdout.split() == [
+        "__Host-sessionid",
+        "__Host-device",
+        "__Host-written",
+        "True",
+        "63072000",
+    ]
 
 
 def test_migrations_over_http_are_off_unless_asked_for() -> None:
@@ -150,6 +159,13 @@ def test_a_pooler_gets_no_startup_options_and_no_server_side_cursors() -> None:
         "DATABASE_POOLER": "transaction",
     }
     assert start(PRODUCTION | addresses, code).stdout.split() == ["True", "False", "database", "require"]
+
+
+def test_row_security_wants_a_role_that_is_not_the_owners() -> None:
+    one = {"DATABASE_URL": "postgresql://app:word@database:5432/gatehouse", "ROW_SECURITY": "on"}
+    assert "ROW_SECURITY: needs two roles" in start(PRODUCTION | one).stderr
+    two = one | {"DATABASE_DIRECT_URL": "postgresql://owner:word@database:5432/gatehouse"}
+    assert start(PRODUCTION | two, "pass").returncode == 0
 
 
 def test_replicas_are_read_only_and_bound_to_nothing_when_there_are_none() -> None:
@@ -179,7 +195,7 @@ def test_timeouts_reach_the_server_without_a_pooler() -> None:
 
 
 def test_env_example_names_every_variable_and_no_other() -> None:
-    read = re.compile(r"env\.(?:text|choices?|words|flag|integer|seconds|digests|limits)\(\s*\"([A-Z_]+)\"")
+    read = re.compile(r"env\.(?:text|choices?|words|flag|day|integer|seconds|digests|limits)\(\s*\"([A-Z_]+)\"")
     sources = [ROOT / "config" / "settings.py", ROOT / "config" / "database" / "settings.py"]
     wanted = {name for path in sources for name in read.findall(path.read_text())}
     listed = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))

@@ -31,6 +31,8 @@ from tests.live import (
 
 EXAMPLES = ROOT / "docs" / "examples"
 UNITS = sorted(EXAMPLES.glob("*.service"))
+TIMERS = sorted(EXAMPLES.glob("*.timer"))
+MOST_EXPOSED = 25  # of 100, by `systemd-analyze security`; without a word about it, a unit has 96
 READY_SECONDS = 0.6  # what `/health/ready` may take
 
 
@@ -45,8 +47,9 @@ def pod(name: str) -> dict[str, Any]:
 
 
 def compose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]
-    return found
+    """The services that run this project."""
+    services = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]
+    return {name: each for name, each in services.items() if each["image"] == "gatehouse:latest"}
 
 
 def unit(path: Path) -> dict[str, list[tuple[str, str]]]:
@@ -64,7 +67,7 @@ def unit(path: Path) -> dict[str, list[tuple[str, str]]]:
 def commands_of_ours() -> list[list[str]]:
     """Every command line of the examples that runs this project, less the program before it."""
     lines = [each["command"] for name in ("web", "worker") for each in containers(f"gatehouse-{name}")]
-    lines += [each["command"] for name, each in compose().items() if name != "database"]
+    lines += [each["command"] for each in compose().values()]
     drain = pod("gatehouse-web")["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][2]
     lines.append(drain.partition(" && ")[0].split())
     lines += [
@@ -192,9 +195,9 @@ def test_the_last_command_of_kubernetes_drains_the_host(hosts: tuple[Host, Host]
 
 
 def test_the_health_check_of_compose_fails_while_the_host_is_drained(hosts: tuple[Host, Host]) -> None:
-    kind, program, *arguments = compose()["web"]["healthcheck"]["test"]
+    kind, program, *arguments = compose()["first"]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
-    assert int(compose()["web"]["environment"]["PORT"]) == 8000
+    assert int(compose()["first"]["environment"]["PORT"]) == 8000
     here = [argument.replace(":8000/", f":{hosts[0].port}/") for argument in arguments]
     assert here != arguments
     assert hosts[0].run(*here).returncode == 0
@@ -204,12 +207,12 @@ def test_the_health_check_of_compose_fails_while_the_host_is_drained(hosts: tupl
 
 
 def test_compose_starts_things_in_an_order_that_exists() -> None:
-    services = compose()
+    services = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]
     for service in services.values():
         for other, condition in service.get("depends_on", {}).items():
             if condition["condition"] == "service_healthy":
                 assert "healthcheck" in services[other]
-    assert services["health"]["environment"]["DATABASE_URL"] == services["web"]["environment"]["DATABASE_URL"]
+    assert services["health"]["environment"]["DATABASE_URL"] == services["first"]["environment"]["DATABASE_URL"]
     assert services["health"]["ports"] == ["127.0.0.1:8001:8001"]
     assert ":8001/health/live" in services["health"]["healthcheck"]["test"][3]
 
@@ -233,7 +236,7 @@ def test_every_command_of_the_examples_exists(hosts: tuple[Host, Host]) -> None:
 def test_every_variable_of_the_examples_is_one() -> None:
     known = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     used = {each["name"] for container in containers("gatehouse-web") for each in container["env"]}
-    used |= {name for service, each in compose().items() if service != "database" for name in each["environment"]}
+    used |= {name for each in compose().values() for name in each["environment"]}
     used |= {value.partition("=")[0] for path in UNITS for key, value in unit(path)["Service"] if key == "Environment"}
     assert used <= known
     assert "HEALTH_DRAIN_FILE" in used
@@ -242,20 +245,43 @@ def test_every_variable_of_the_examples_is_one() -> None:
 # systemd
 
 
-@pytest.mark.parametrize("path", UNITS, ids=[path.stem for path in UNITS])
-def test_systemd_understands_each_unit(path: Path, tmp_path: Path) -> None:
+def analyze(*arguments: str, units: list[Path], place: Path) -> subprocess.CompletedProcess[str]:
+    """What systemd says of copies of `units`, whose place and account are this machine's: what they name must exist."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("no systemd on this machine")
-    here = tmp_path / path.name
-    # What the unit names must exist, and this machine has neither the place nor the account.
-    text = path.read_text().replace("/opt/gatehouse", str(ROOT)).replace("User=gatehouse", "User=root")
-    here.write_text(re.sub(r"^EnvironmentFile=.*\n", "", text, flags=re.MULTILINE))
-    done = subprocess.run(
-        [program, "verify", "--man=no", "--recursive-errors=no", str(here)], capture_output=True, text=True, timeout=60
-    )
-    complaints = [line for line in done.stderr.splitlines() if path.name in line or "Unknown" in line]
+    copies = [place / path.name for path in units]
+    for path, copy in zip(units, copies, strict=True):
+        text = path.read_text().replace("/opt/gatehouse", str(ROOT)).replace("User=gatehouse", "User=root")
+        copy.write_text(re.sub(r"^EnvironmentFile=.*\n", "", text, flags=re.MULTILINE))
+    return subprocess.run([program, *arguments, *map(str, copies)], capture_output=True, text=True, timeout=60)
+
+
+def test_systemd_understands_each_unit(tmp_path: Path) -> None:
+    units = [*UNITS, *TIMERS]
+    assert len(units) == 7
+    done = analyze("verify", "--man=no", "--recursive-errors=no", units=units, place=tmp_path)
+    complaints = [line for line in done.stderr.splitlines() if "gatehouse-" in line or "Unknown" in line]
     assert (done.returncode, complaints) == (0, [])
+
+
+def test_systemd_finds_little_that_a_unit_may_do_and_need_not(tmp_path: Path) -> None:
+    limit = f"--threshold={MOST_EXPOSED}"
+    done = analyze("security", "--offline=yes", "--no-pager", limit, units=UNITS, place=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+def test_each_timer_starts_a_backup_at_a_time_that_systemd_knows() -> None:
+    services = {path.stem: dict(unit(path)["Service"]) for path in UNITS}
+    commands = {path.stem: services[path.stem]["ExecStart"].partition("manage.py ")[2] for path in TIMERS}
+    assert commands == {"gatehouse-backup": "backup", "gatehouse-backup-verify": "backup --verify"}
+    directories = {services[path.stem]["Environment"] for path in TIMERS}
+    assert directories == {"BACKUP_DIRECTORY=/var/lib/gatehouse/backups"}
+    assert {services[path.stem]["StateDirectory"] for path in TIMERS} == {"gatehouse"}  # /var/lib/gatehouse
+    program = shutil.which("systemd-analyze")
+    if program is not None:
+        times = [dict(unit(path)["Timer"])["OnCalendar"] for path in TIMERS]
+        assert subprocess.run([program, "calendar", *times], capture_output=True, timeout=60).returncode == 0
 
 
 def test_the_watchdog_of_systemd_waits_for_several_signs_of_life() -> None:

@@ -8,14 +8,14 @@ from django.db.models.signals import post_migrate
 
 
 class HostappConfig(AppConfig):
-    """An app of somebody else's, as small as it can be: it joins by the public interfaces only."""
+    """Models of every kind for the tests of the audit trail; the apps beside it are like anybody's."""
 
     name = "tests.hostapp"
     label = "hostapp"
 
     def ready(self) -> None:
         import auditlog
-        from tests.hostapp import models
+        from tests.hostapp import console, models
 
         auditlog.register(models.Tag, label=["name"])
         auditlog.register(models.Thing, label=["name"], clear=["key"])
@@ -29,6 +29,7 @@ class HostappConfig(AppConfig):
         auditlog.register(models.Everything)
         auditlog.register(models.Word, label=["code"])
         auditlog.register(models.Note, label=["title"], quiet=["read_count", "version", "updated_at"])
+        console.take_over("tasks", "queries", "machines")
         post_migrate.connect(_count_versions, sender=self, dispatch_uid="hostapp.count_versions")
 
 

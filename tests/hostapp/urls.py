@@ -1,6 +1,6 @@
 """The site's addresses and the pages of this app, for tests that ask for them."""
 
-from django.urls import path
+from django.urls import include, path
 
 from config import urls
 from tests.hostapp import console, views
@@ -11,6 +11,9 @@ urlpatterns = [
     path("host/sign-in-and-rename/", views.sign_in_and_rename),
     path("host/rename-for-somebody/", views.rename_for_somebody),
     path("host/rename-in-async/", views.rename_in_async),
+    path("host/tasks/", include("tests.hostapp.tasks.urls")),
+    path("host/queries/", include("tests.hostapp.queries.urls")),
+    path("host/machines/", include("tests.hostapp.machines.urls")),
     path("host/admin/", console.site.urls),
     *urls.urlpatterns,
 ]

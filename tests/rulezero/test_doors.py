@@ -148,6 +148,7 @@ COMMANDS = {
         "invite": BY,
         "rehearse_signups": "",
         "roles": "",
+        "seed": "",
         "stats": "",
         "unlock": "",
     },

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import LOGIN, ROOT, Browser, free_port, own_database, running_site, sign_up_at_once, wait_until
+from tests.live import LOGIN, Browser, free_port, own_database, running_site, sign_up_at_once, wait_until
 from tests.live import Site as RunningSite
+from tests.nginx import nginx_before
 
 SLOW = 200
 PAUSE = 0.5  # seconds between two bytes
@@ -30,65 +28,6 @@ BODY = (
     f"Cookie: csrftoken={'t' * 32}\r\n"
     "Content-Type: application/x-www-form-urlencoded\r\n\r\nusername="
 ).encode()
-MAIN = """\
-{user}
-worker_processes 1;
-daemon off;
-pid {place}/pid;
-error_log stderr;
-events {{ worker_connections 1024; }}
-http {{
-    access_log {place}/gatehouse-default.log;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
-    include {place}/site.conf;
-}}
-"""
-
-
-def as_shipped_but_without_tls(port: int, upstream: int, place: Path) -> str:
-    """The documented configuration, on a port of the test's and in front of its site."""
-    text = (ROOT / "docs" / "nginx.conf").read_text()
-    for shipped, here in (
-        ("server 127.0.0.1:8000 ", f"server 127.0.0.1:{upstream} "),
-        ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
-        ("listen 443 ssl http2;", f"listen 127.0.0.1:{port};"),
-        ("    ssl_certificate /etc/ssl/gatehouse.example.pem;\n", ""),
-        ("    ssl_certificate_key /etc/ssl/gatehouse.example.key;\n", ""),
-    ):
-        assert text.count(shipped) == 1, shipped
-        text = text.replace(shipped, here)
-    return text.replace("/var/log/nginx/", f"{place}/")
-
-
-@contextlib.contextmanager
-def nginx_before(upstream: int, place: Path) -> Iterator[int]:
-    """Run nginx in front of the port `upstream` until the block ends; gives its own port."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("no nginx on this machine")
-    port = free_port()
-    (place / "site.conf").write_text(as_shipped_but_without_tls(port, upstream, place))
-    user = "user root;" if os.geteuid() == 0 else ""
-    (place / "main.conf").write_text(MAIN.format(user=user, place=place))
-    with (place / "said").open("w") as said:
-        process = subprocess.Popen([program, "-p", str(place), "-c", str(place / "main.conf")], stderr=said)
-        try:
-            wait_until(lambda: process.poll() is not None or is_up(port), "nginx answers", seconds=20)
-            assert process.poll() is None, (place / "said").read_text()
-            yield port
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def is_up(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Browser(port, timeout=5).get(LOGIN).status > 0
-    return False
 
 
 class Crowd:
@@ -134,7 +73,7 @@ def site() -> Iterator[RunningSite]:
 
 
 def test_two_hundred_slow_connections_leave_the_site_usable(site: RunningSite, tmp_path: Path) -> None:
-    with nginx_before(site.port, tmp_path) as port, Crowd(port) as crowd:
+    with nginx_before(site.port, place=tmp_path) as port, Crowd(port) as crowd:
         behind = RunningSite(port, site.program)
         for number in range(20):
             page = behind.browser(timeout=10).get(LOGIN)
@@ -147,7 +86,7 @@ def test_two_hundred_slow_connections_leave_the_site_usable(site: RunningSite, t
 def test_the_documented_nginx_hands_on_who_calls_and_tells_nobody_its_version(
     site: RunningSite, tmp_path: Path
 ) -> None:
-    with nginx_before(site.port, tmp_path) as port:
+    with nginx_before(site.port, place=tmp_path) as port:
         forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
         answer = Browser(port).request("GET", "/nowhere/", headers=forged)
         assert (answer.status, answer.headers["Server"]) == (404, "nginx")
@@ -156,9 +95,9 @@ def test_the_documented_nginx_hands_on_who_calls_and_tells_nobody_its_version(
 
 
 def test_the_documented_nginx_logs_requests_without_their_tokens(site: RunningSite, tmp_path: Path) -> None:
-    with nginx_before(site.port, tmp_path) as port:
+    with nginx_before(site.port, place=tmp_path) as port:
         answer = Browser(port).get("/accounts/invitation/what-opens-the-door/")
-    with nginx_before(free_port(), tmp_path) as port:
+    with nginx_before(free_port(), place=tmp_path) as port:
         Browser(port).get("/accounts/invitation/what-opens-the-door/")  # nobody behind it: an error is logged
     logged = "".join(path.read_text() for path in [*tmp_path.glob("gatehouse*.log"), tmp_path / "said"])
     assert answer.headers["X-Request-ID"] in logged
@@ -166,7 +105,7 @@ def test_the_documented_nginx_logs_requests_without_their_tokens(site: RunningSi
 
 
 def test_what_is_refused_unread_reaches_its_sender_as_what_it_is(site: RunningSite, tmp_path: Path) -> None:
-    with nginx_before(site.port, tmp_path) as port:
+    with nginx_before(site.port, place=tmp_path) as port:
         assert Browser(port).request("POST", LOGIN, b"a" * 1_500_000).status == 413  # by nginx
         for _attempt in range(5):
             refused = Browser(port).request("POST", LOGIN, b"a" * 1_000_000)
@@ -185,6 +124,6 @@ def chunked_post(port: int) -> int:
 
 
 def test_behind_nginx_a_site_that_is_away_is_a_503_with_retry_after(tmp_path: Path) -> None:
-    with nginx_before(free_port(), tmp_path) as port:
+    with nginx_before(free_port(), place=tmp_path) as port:
         away = Browser(port).get(LOGIN)
     assert (away.status, away.headers["Retry-After"], away.headers["Server"]) == (503, "5", "nginx")

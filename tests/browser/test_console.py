@@ -1,0 +1,86 @@
+"""The admin console, whole pages of it: in the site's colours, narrow, light and dark, under the strict policy."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Arrive, Visitor, make_link
+from tests.browser.test_journeys import sign_in
+from tests.browser.test_pages import look
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+USERS = "/admin/accounts/user/"
+
+
+@pytest.fixture
+def keeper(arrive: Arrive) -> Visitor:
+    """A superuser at the console of a site with some people and invitations."""
+    user = UserFactory.create(username="keeper", full_name="The Keeper", is_staff=True, is_superuser=True)
+    UserFactory.create_batch(12)
+    make_link(acting_user=user, note="For the choir")
+    visitor = arrive()
+    sign_in(visitor, "keeper")
+    return visitor
+
+
+def looked_at(visitor: Visitor, name: str, path: str) -> list[str]:
+    visitor.go(path)
+    visitor.page.wait_for_load_state("networkidle")
+    return look(visitor, f"console-{name}")
+
+
+def test_every_list_is_sound(keeper: Visitor) -> None:
+    faults = looked_at(keeper, "start", "/admin/") + looked_at(keeper, "app", "/admin/accounts/")
+    for model in admin.site._registry:
+        name = model._meta.label_lower.replace(".", "_")
+        faults += looked_at(keeper, f"list-{name}", reverse(f"admin:{name}_changelist"))
+    assert not faults, "\n".join(faults)
+
+
+def test_forms_and_questions_are_sound(keeper: Visitor, arrive: Arrive) -> None:
+    faults = looked_at(arrive(), "door", "/admin/login/")
+    keeper.go(USERS)
+    change = str(keeper.page.get_attribute("#result_list tbody tr:nth-child(2) th a", "href"))
+    faults += looked_at(keeper, "user", change)
+    faults += looked_at(keeper, "user-new", f"{USERS}add/")
+    faults += looked_at(keeper, "group-new", "/admin/auth/group/add/")
+    keeper.page.fill("#id_name", "Choir")
+    keeper.page.click("[name=_continue]")
+    faults += looked_at(keeper, "group-gone", keeper.page.url.removeprefix(keeper.site).replace("change", "delete"))
+    faults += looked_at(keeper, "nothing-fits", f"{USERS}?q=nobody-of-this-name")
+    assert not faults, "\n".join(faults)
+
+
+def test_filters_stand_above_the_table_and_open_one_at_a_time(keeper: Visitor) -> None:
+    keeper.go(USERS)
+    filters, table = keeper.page.locator(".filter"), keeper.page.locator("#result_list")
+    above = filters.first.bounding_box()
+    below = table.bounding_box()
+    assert above and below and above["y"] + above["height"] <= below["y"]
+    filters.nth(0).locator("summary").click()
+    filters.nth(1).locator("summary").click()
+    expect(keeper.page.locator(".filter[open]")).to_have_count(1)
+    filters.nth(1).get_by_role("link", name="Yes").click()
+    expect(keeper.page.locator(".filter-set")).to_have_count(1)
+    expect(keeper.page.locator("#result_list tbody tr")).to_have_count(1)
+    keeper.page.get_by_role("link", name="Clear all filters").click()
+    expect(keeper.page.locator("#result_list tbody tr")).to_have_count(13)
+
+
+def test_the_names_of_columns_stay_in_sight_and_a_chosen_theme_is_kept(keeper: Visitor) -> None:
+    keeper.page.set_viewport_size({"width": 1280, "height": 420})
+    keeper.go(USERS)
+    keeper.page.locator("#changelist-form .results").evaluate("box => { box.scrollIntoView(); box.scrollTop = 9999 }")
+    expect(keeper.page.locator("#result_list tbody tr").last).to_be_in_viewport()
+    expect(keeper.page.locator("#result_list thead th").nth(1)).to_be_in_viewport()
+    keeper.page.emulate_media(color_scheme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = keeper.page.evaluate(ground)
+    while keeper.page.evaluate("document.documentElement.dataset.theme") != "dark":
+        keeper.page.locator("button.theme-toggle").click()
+    keeper.go("/admin/")
+    assert keeper.page.evaluate(ground) != light
