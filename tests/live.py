@@ -277,7 +277,12 @@ def processor_time(pid: int) -> float:
 
 
 def is_busy_page(answer: Answer) -> bool:
-    """Whether it is the site's own page for a database fault, which names the request and says when to come back."""
+    """Whether it is the site's own page for a database fault, which names the request and says when to come back.
+
+    Or, through the documented nginx, its line for a host that went away with the request.
+    """
+    if answer.body == "Gatehouse is away for a moment. Please try again.\n":
+        return answer.status == 503 and answer.headers["Retry-After"] is not None
     request_id = answer.headers["X-Request-ID"]
     return (
         answer.status == 503

@@ -11,5 +11,6 @@ from tests.hosts.several import Several, several_hosts
 
 @pytest.fixture(scope="package")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
-    with several_hosts(tmp_path_factory.mktemp("hosts"), WEB_THREADS="16") as made:
+    settings = {"WEB_THREADS": "16", "INVITATIONS_PER_DAY": "100000", "INVITATIONS_PER_DAY_OF_SITE": "100000"}
+    with several_hosts(tmp_path_factory.mktemp("hosts"), **settings) as made:
         yield made

@@ -42,7 +42,7 @@ class Host:
     shared: dict[str, str]
     port: int = field(default_factory=free_port)
     _parts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _said: list[Program] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)  # the web server and the worker
 
     @property
     def environment(self) -> dict[str, str]:
@@ -63,9 +63,9 @@ class Host:
         self.drain_file.unlink(missing_ok=True)
         commands = procfile()
         programs = [Program(*commands[name], environment=self.environment) for name in ("web", "worker")]
-        self._said = [self._parts.enter_context(program) for program in programs]
-        wait_until(lambda: self._said[0].process.poll() is not None or self.is_ready(), f"{self.name} is ready")
-        assert self._said[0].process.poll() is None, self._said[0].says()
+        self.programs = [self._parts.enter_context(program) for program in programs]
+        wait_until(lambda: self.programs[0].process.poll() is not None or self.is_ready(), f"{self.name} is ready")
+        assert self.programs[0].process.poll() is None, self.programs[0].says()
 
     def is_ready(self) -> bool:
         with contextlib.suppress(OSError):
@@ -75,15 +75,15 @@ class Host:
     def stop(self) -> None:
         """Stop it as its unit does: drained, so that load balancers with probes know, then SIGTERM."""
         self.drain_file.touch()
-        for program in self._said:
+        for program in self.programs:
             program.process.terminate()
-        for program in self._said:
+        for program in self.programs:
             assert program.end() == 0, program.says()
         self._parts.close()
 
     def kill(self) -> None:
         """End it at once, whatever state it is in."""
-        for program in self._said:
+        for program in self.programs:
             program.process.kill()
         self._parts.close()
 
@@ -93,7 +93,7 @@ class Host:
 
     def requests(self) -> int:
         """How many pages its web server has answered since it started."""
-        return self._said[0].says().count('"route"')
+        return self.programs[0].says().count('"route"')
 
 
 @dataclass
@@ -132,7 +132,7 @@ def several_hosts(place: Path, **settings: str) -> Iterator[Several]:
             parts.callback(host.kill)
         in_parallel([host.start for host in hosts])
         port = parts.enter_context(nginx_before(*(host.port for host in hosts), place=place))
-        yield Several(database, standby, pooler, hosts, Site(port, hosts[0]._said[0]))
+        yield Several(database, standby, pooler, hosts, Site(port, hosts[0].programs[0]))
 
 
 class Visitors:

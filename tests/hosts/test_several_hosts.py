@@ -1,7 +1,7 @@
 """Two hosts share nothing but the database: what one knows, the other knows, and a race does not end at a host.
 
-All of it through the documented nginx and the documented PgBouncer in transaction mode. The rolling restart comes last,
-so that the hosts have something to forget.
+All of it through the documented nginx and the documented PgBouncer in transaction mode. The rolling restart comes late,
+so that the hosts have something to forget; the drills come last, because they kill.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
+from django.db import connections
 from django_tasks_db.models import DBTaskResult
 
 from accounts.rehearsal import Scenario, Stage, link_path, rehearse, scenarios
 from healthcheck.sampler import LOCK
+from tests.auditlog.storage.database import used_by_django
+from tests.drills import ledger, load
 from tests.faults.test_replicas import rename, shows
 from tests.hosts.several import Several, Visitors
 from tests.live import (
@@ -31,6 +35,9 @@ from tests.live import (
     sign_up_at_once,
     wait_until,
 )
+
+if TYPE_CHECKING:
+    from pytest_django.plugin import DjangoDbBlocker
 
 PEOPLE = 40  # nginx lets an address have a hundred connections
 LIMIT = 5  # LOGIN_FAILURE_LIMIT
@@ -211,3 +218,30 @@ def test_a_rolling_restart_fails_no_request_and_forgets_nobody(several: Several)
     assert records == [(name, 1, 1) for name in sorted(visitors.welcomed)]
     assert half_accounts(several.database) == []
     assert "faithful" in Browser(several.site.port, cookies).get(PROFILE).body
+
+
+def test_drills_across_the_hosts_lose_nothing_and_halve_nothing(
+    several: Several, django_db_blocker: DjangoDbBlocker
+) -> None:
+    """Kill -9 of a host with its worker, of the primary and of the standby, while people sign up and somebody edits."""
+    several.database.be_durable()
+    first, second = several.hosts
+    with django_db_blocker.unblock(), used_by_django(several.database):
+        link = load.prepare()
+    with load.under_load(several.site, several.database, link, "hosts") as running:
+        first.kill()
+        running.recovers(time.monotonic())
+        first.start()
+        survivors = [*first.programs, *second.programs]
+        several.database.kill()
+        several.database.cluster.ensure_running()  # as systemd would
+        running.recovers(time.monotonic())
+        told = len(running.failures)
+        several.standby.kill()
+        running.flows()
+        assert len(running.failures) == told  # nobody reads from it now, and nobody notices
+        several.standby.start()
+    with django_db_blocker.unblock(), used_by_django(several.database):
+        ledger.compare(several.database, running.notes)
+        connections.close_all()
+    assert [program.process.poll() for program in survivors] == [None] * 4
