@@ -104,3 +104,11 @@ def nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     from config import retention
 
     monkeypatch.setattr(retention, "_due", float("inf"))
+
+
+@pytest.fixture(autouse=True)
+def this_is_no_web_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever test has imported `config.asgi` or `config.wsgi`, others act for the site, as a command does."""
+    from config import row_security
+
+    monkeypatch.setattr(row_security, "_outside_requests", row_security.EVERYBODY)

@@ -422,8 +422,7 @@ def test_the_console_shows_everybodys_rows() -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_a_process_of_pages_sees_nothing_outside_of_a_request(monkeypatch: pytest.MonkeyPatch, ada: User) -> None:
-    monkeypatch.setattr(row_security, "_outside_requests", row_security.EVERYBODY)
+def test_a_process_of_pages_sees_nothing_outside_of_a_request(ada: User) -> None:
     row_security.serve_requests_only()
     assert titles() == []
     request = RequestFactory().get("/")

@@ -18,6 +18,7 @@ from tests.hosts.files import procfile
 from tests.hosts.pooling import Pooler, pooled
 from tests.live import (
     LOGIN,
+    PATIENCE,
     Answer,
     Browser,
     Database,
@@ -78,7 +79,7 @@ class Host:
         for program in self.programs:
             program.process.terminate()
         for program in self.programs:
-            assert program.end() == 0, program.says()
+            assert program.process.wait(PATIENCE) == 0, program.says()  # a second signal would not let it finish
         self._parts.close()
 
     def kill(self) -> None:
