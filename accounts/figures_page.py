@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +19,16 @@ RANGES = (7, 30, 90, 365)  # days
 USUAL = 30
 
 
+def days_asked(request: HttpRequest, ranges: Collection[int], usual: int) -> int:
+    """Return the one of `ranges` that ``?days=`` names, `usual` when it names none of them."""
+    return next((days for days in ranges if str(days) == request.GET.get("days")), usual)
+
+
 def figures_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponse:
     """Show the funnel of the invitations made in the days that the address names, and who made them."""
     if not request.user.has_perm("accounts.view_invitation"):
         raise PermissionDenied
-    days = next((days for days in RANGES if str(days) == request.GET.get("days")), USUAL)
+    days = days_asked(request, RANGES, USUAL)
     name = request.GET.get("name", "").strip()[:64]
     since = timezone.now() - timedelta(days=days)
     context = {

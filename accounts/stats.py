@@ -134,6 +134,7 @@ class Person(NamedTuple):
 
 
 _PERSON = ["is_active", "email_verified_at IS NOT NULL", "deleted_at IS NULL", f"({_HAS_FACTOR})", _KIND]
+_STATE_OF_PERSON = ["is_active", "false", "deleted_at IS NULL", "false", "''"]  # the rest takes most of the time
 _sampled: ContextVar[list[Sample] | None] = ContextVar("sampled_people", default=None)
 
 
@@ -153,6 +154,22 @@ def _who(test: Callable[[Person], bool]) -> Callable[..., bool]:
 
 def users() -> Sequence[Figure]:
     rows = _people()
+    return [
+        *_by_state(rows),
+        _of_sample(
+            "unconfirmed", _("not confirmed"), rows, _who(lambda person: person.is_kept and not person.is_confirmed)
+        ),
+        Figure(name="staff", label=_("staff"), value=User.objects.filter(is_staff=True).count()),
+        Figure(name="superusers", label=_("superusers"), value=User.objects.filter(is_superuser=True).count()),
+    ]
+
+
+def users_by_state() -> Sequence[Figure]:
+    """Return the first of `users`, in a third of the time: for a page that has more to ask."""
+    return _by_state(sample(User._meta.db_table, _STATE_OF_PERSON))
+
+
+def _by_state(rows: Sample) -> list[Figure]:
     deactivated = _counted(
         "deactivated",
         _("deactivated"),
@@ -174,11 +191,6 @@ def users() -> Sequence[Figure]:
         replace(deactivated, value=shut_out),
         Figure(name="scheduled", label=_("to be erased"), value=planned["all"]),
         erased,
-        _of_sample(
-            "unconfirmed", _("not confirmed"), rows, _who(lambda person: person.is_kept and not person.is_confirmed)
-        ),
-        Figure(name="staff", label=_("staff"), value=User.objects.filter(is_staff=True).count()),
-        Figure(name="superusers", label=_("superusers"), value=User.objects.filter(is_superuser=True).count()),
     ]
 
 
@@ -276,11 +288,15 @@ def _today() -> date:
 
 def lockouts() -> Sequence[Figure]:
     days = daily.events_since(_today() - timedelta(days=CHARTED))
-    standing = lockout.locking(LoginAttempt.objects.all()).values("account").distinct().count()
     return [
-        Figure(name="standing", label=_("accounts locked now"), value=standing),
+        Figure(name="standing", label=_("accounts locked now"), value=accounts_locked()),
         Figure(name="begun", label=_("locks begun"), value=_events("locked_out", of=days)),
     ]
+
+
+def accounts_locked() -> int:
+    """Return for how many accounts, or names that nobody has, a lock stands now."""
+    return lockout.locking(LoginAttempt.objects.all()).values("account").distinct().count()
 
 
 def passwords() -> Sequence[Figure]:

@@ -17,7 +17,7 @@ from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db import DataError
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.template.response import SimpleTemplateResponse
+from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
@@ -26,6 +26,7 @@ from django.views.decorators.cache import never_cache
 
 from auditlog.history import ObjectHistory
 from config import errors, row_security
+from config.dashboard import dashboard
 from config.paging import CappedPaginator
 
 log = structlog.get_logger("gatehouse.admin")
@@ -53,6 +54,10 @@ class GatehouseAdminSite(admin.AdminSite):
 
     # Asked before each page; what it returns is the answer in place of the page. Apps may put theirs here.
     guard: Callable[[HttpRequest], HttpResponseBase | None] = staticmethod(lambda request: None)
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
+        """The list of apps, below what happened lately."""
+        return super().index(request, {**dashboard(request), **(extra_context or {})})
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         admin_class = admin_class or admin.ModelAdmin

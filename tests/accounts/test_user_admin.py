@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
 from django.test import Client
@@ -460,7 +461,7 @@ def test_the_role_and_what_else_was_edited_are_one_record_of_the_row(admins_brow
     admins_browser.post(change_path(owner), with_groups(owner, "Auditor", full_name="New"))
     (record,) = updates_of(owner)[before:]
     assert {*record.after} >= {"is_staff", "full_name"}
-    entry = admins_browser.get("/admin/").context["log_entries"][0]
+    entry = LogEntry.objects.latest("pk")
     assert entry.get_change_message() == "Changed Full name, Groups and Staff."
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
+from time import perf_counter
 
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
+from config import dashboard
 from config.paging import CappedPaginator
 from tests.bench.figures import Figure
 from tests.bench.people import SELDOM_NAME, SIZE, name_of
 
+START = "/admin/"
 LIST = "/admin/accounts/user/"
 TURNS = 5
 MOST_OF_A_PAGE = 100.0  # milliseconds
@@ -53,13 +57,29 @@ def page_times() -> list[Figure]:
         "search of a whole id": f"?q={somebody.pk}",
         "search of what nobody is called": "?q=xxxxxx",
     }
-    return [*(_figure(browser, name, query) for name, query in pages.items()), *_sizes()]
+    lists = (_figure(browser, name, LIST + query) for name, query in pages.items())
+    return [*start_pages(browser), *lists, *_sizes()]
 
 
-def _figure(browser: Client, name: str, query: str) -> Figure:
+def start_pages(browser: Client) -> Iterator[Figure]:
+    """The first page of the console: its statements, and the whole answer by the clock on the wall.
+
+    The second also has what the health checks ask by connections of their own.
+    """
+    for days in dashboard.RANGES:
+        yield _figure(browser, f"start page of {days} days", f"{START}?days={days}")
+    times = []
+    for _turn in range(TURNS):
+        began = perf_counter()
+        browser.get(START)
+        times.append(1000 * (perf_counter() - began))
+    yield Figure("start page, the whole answer", median(times), "ms", 1)
+
+
+def _figure(browser: Client, name: str, address: str) -> Figure:
     with CaptureQueriesContext(connection) as asked:
-        answer = browser.get(LIST + query)
-    assert answer.status_code == 200, f"{query}: {answer.status_code}"
+        answer = browser.get(address)
+    assert answer.status_code == 200, f"{address}: {answer.status_code}"
     statements = [each["sql"] for each in asked if each["sql"].startswith(("SELECT", "(SELECT"))]
     times = [sum(map(_at_the_server, statements)) for _turn in range(TURNS)]
     return Figure(f"{name} ({len(statements)} statements)", median(times), "ms", 1, at_most=MOST_OF_A_PAGE)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, timedelta
+
 import pytest
 from django.contrib import admin
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import expect
 
+from accounts.models import EventDay
 from tests.browser.conftest import Arrive, Visitor, make_link
 from tests.browser.test_journeys import sign_in
 from tests.browser.test_pages import look
@@ -52,6 +56,30 @@ def test_forms_and_questions_are_sound(keeper: Visitor, arrive: Arrive) -> None:
     keeper.page.click("[name=_continue]")
     faults += looked_at(keeper, "group-gone", keeper.page.url.removeprefix(keeper.site).replace("change", "delete"))
     faults += looked_at(keeper, "nothing-fits", f"{USERS}?q=nobody-of-this-name")
+    assert not faults, "\n".join(faults)
+
+
+def test_the_start_page_is_sound_and_works_by_keyboard(keeper: Visitor) -> None:
+    today = timezone.now().astimezone(UTC).date()
+    EventDay.objects.bulk_create(
+        EventDay(day=today - timedelta(days=ago), event=event, count=count * (ago % 7 + 1))
+        for ago in range(30)
+        for event, count in (("login", 1234), ("login_failed", 97), ("locked_out", 1))
+    )
+    keeper.go("/admin/")
+    assert "Logins" in keeper.text()
+    keeper.page.get_by_role("link", name="7 days").focus()
+    keeper.page.keyboard.press("Enter")
+    keeper.page.wait_for_url("**/admin/?days=7")
+    table = keeper.page.get_by_role("table", name="Signing in")
+    expect(table).not_to_be_visible()
+    keeper.page.locator(".panel-logins summary").focus()
+    keeper.page.keyboard.press("Enter")
+    expect(table.get_by_role("row")).to_have_count(8)
+    faults = look(keeper, "console-start-filled")
+    keeper.page.get_by_role("link", name="Failed logins").focus()
+    keeper.page.keyboard.press("Enter")
+    keeper.page.wait_for_url("**/admin/auditlog/record/?action=login_failed&since=*")
     assert not faults, "\n".join(faults)
 
 
