@@ -193,7 +193,8 @@ class Replicas:
             return None
         late, bound = bounds
         needed = max(bound, written or bound)
-        self._turn = [*self._turn[1:], self._turn[0]]
+        first, *others = self._turn  # read once: another thread may turn it meanwhile
+        self._turn = [*others, first]
         return next((replica for replica in self._turn if replica.shows(needed, late=late)), None)
 
 
