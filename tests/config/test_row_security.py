@@ -279,6 +279,11 @@ def test_whose_rows_they_are_follows_savepoints_and_ends_with_the_transaction(ad
         with only(bob):  # of which the server has gone back behind
             assert titles() == HIS
         assert titles() == HERS
+        savepoint = transaction.savepoint()
+        with only(bob):
+            assert titles() == HIS
+            transaction.savepoint_rollback(savepoint)
+            assert titles() == HIS  # though nobody else is meant than before
         with suppress(Error), transaction.atomic():
             rows("SELECT 1 / 0")
         assert titles() == HERS
@@ -578,6 +583,21 @@ def test_a_policy_that_is_not_as_declared_is_named_and_mended_by_migrate(damage:
     assert health.configuration() in [Result(Status.FAIL, "policies_differ", 1), Result(Status.FAIL, "unfit_server")]
     migrate()
     assert messages() == []
+    with only(ada):
+        assert steps() == HERS
+
+
+@pytest.mark.usefixtures("world")
+def test_a_migration_taken_back_leaves_out_what_has_no_owner_any_more(ada: User) -> None:
+    with as_owner(), transaction.atomic():
+        rows("ALTER TABLE errands_step DROP COLUMN errand_id CASCADE")  # as Django does, and the policy with it
+        rows(f"DROP POLICY {P} ON errands_errand_after")
+        with pytest.raises(ProgrammingError, match="errand_id"), transaction.atomic():
+            policies.install(connection)
+        rows("DELETE FROM django_migrations WHERE app = 'errands'")
+        policies.install(connection)
+        assert policies.differences(connection) == (["errands_step"], [])
+        transaction.set_rollback(True)
     with only(ada):
         assert steps() == HERS
 
