@@ -213,8 +213,8 @@ class Cursor(extensions.cursor):
         front = self._front.decode(extensions.encodings[self.connection.encoding])
         return (front.replace("%", "%%") if with_values else front) + text
 
-    def callproc(self, procname: str, parameters: Any = ()) -> Any:
-        with self._told(procname):
+    def callproc(self, procname: str | bytes, parameters: Any = ()) -> Any:
+        with self._told(str(procname)):
             return super().callproc(procname, parameters)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:

@@ -120,7 +120,8 @@ def test_an_odd_place_is_the_first_page(machine: Machine) -> None:
 
 def test_a_key_may_be_any_text_and_a_place_any_bytes() -> None:
     Word.objects.bulk_create([Word(code=code) for code in ("a", "a~b", "~", "a~")])
-    seen, place = [], ""
+    seen: list[str] = []
+    place = ""
     while len(seen) < 5 and (place or not seen):
         page = page_of(Word.objects.all(), {"older": place}, by="code", size=1)
         seen += [word.code for word in page.rows]

@@ -531,6 +531,7 @@ def test_the_owners_index_serves_what_nobody_has_filtered(ada: User, bob: User) 
             "INSERT INTO errands_errand (owner_id, title) SELECT %s, n::text FROM generate_series(1, 5000) n", [bob.pk]
         )
         rows("INSERT INTO errands_step (errand_id, text) SELECT id, title FROM errands_errand WHERE title < 'a'")
+        rows("SET LOCAL enable_seqscan = off")  # autovacuum may have met the tables when they were all but empty
         with only(ada):
             plans = {
                 "errands_errand_owner_id": explained(SQL),
