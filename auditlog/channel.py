@@ -31,12 +31,17 @@ _WRITE = re.compile(
       |SELECT\s+(?:\*\s+FROM\s+)?(?!(?:COUNT|SUM|MAX|MIN|AVG|EXISTS|COALESCE)\b)[\w."]+\s*\()""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-# What may read, where reads have something to be told: with brackets in front, as in a UNION. Not Django's own probe of
-# a connection, which sees no table.
+# What may read, where reads have something to be told and no transaction is open: with brackets in front, as in a
+# UNION. Not Django's own probe of a connection, which sees no table.
 _READ = re.compile(
     r"""(?:[\s(]|/\*.*?\*/|--[^\n]*\n)*
     (?:SELECT\b(?!\s+1\s*\Z)|TABLE\b|VALUES\b|EXPLAIN\b|DECLARE\b|WITH\b|CREATE\b.*\bAS\b)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+# What ends or begins a transaction: one that has failed lets nothing else through, and a query would come too late to
+# choose how the transaction is isolated. Inside of one everything else is told, or it would see what was told last.
+_BORDER = re.compile(
+    r"\s*(?:COMMIT|END|ROLLBACK|ABORT|PREPARE\s+TRANSACTION|SET\s+(?:SESSION\s+|LOCAL\s+)?TRANSACTION)\b", re.IGNORECASE
 )
 # What only reads, or moves the borders of a transaction, when it is not found above.
 _NO_WRITE = re.compile(
@@ -79,13 +84,14 @@ class Channel:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = proxy(connection)
+        self.is_recorded = True  # whether the trail is there; on a replica nobody writes
         self.announced: list[Announcement] = []
         self.sent: dict[str, str] = {}  # by setting
         self.writes = 0  # statements so far that may have written
 
-    def open_cursor(self, *args: Any, **kwargs: Any) -> extensions.cursor:
-        """The cursor factory of the connection."""
-        cursor = Cursor(*args, **kwargs)
+    def open_cursor(self, connection: extensions.connection, name: str | None = None) -> extensions.cursor:
+        """The cursor factory of the connection; a cursor that the server holds has a name."""
+        cursor = Cursor(connection) if name is None else ServerCursor(connection, name)
         cursor.channel = self
         return cursor
 
@@ -118,12 +124,12 @@ class Channel:
     def before(self, cursor: Cursor, statement: str) -> bytes:
         """Return what has to be sent in front of `statement`, or nothing."""
         idle, found = _is_idle(cursor), _WRITE.match(statement)
-        if found or not _NO_WRITE.match(statement):
+        if found or not _NO_WRITE.match(statement) or ";" in statement.rstrip("; \n"):
             self.writes += 1
         # Such a one could not commit, with a statement in front of it.
         if found and not (found["may_commit"] and idle):
             return self.message(cursor, statement, found["table"])
-        if not found and _brought and _READ.match(statement):
+        if not found and _brought and (_READ.match(statement) if idle else not _BORDER.match(statement)):
             return self.message(cursor)
         if idle or _BACK_TO_SAVEPOINT.match(statement):  # the server forgets what it was told since
             self.sent.clear()
@@ -132,6 +138,7 @@ class Channel:
     def message(self, cursor: Cursor, statement: str | None = None, table: str | None = None) -> bytes:
         """Return what is new to the server; without a `statement` that may write, only what others bring along."""
         spoken = context.current()
+        statement = statement if self.is_recorded else None
         said = {} if statement is None else {_CONTEXT: spoken.text(self._origin(table))}
         for setting, value in _brought.items():
             if (text := value(self.connection)) is not None:
@@ -184,11 +191,7 @@ class Cursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
         try:
-            if self.name is None:
-                super().execute(self._with_context(query, vars is not None), vars)
-                return
-            with self._told():  # a cursor of the server: it reads
-                super().execute(query, vars)
+            super().execute(self._with_context(query, vars is not None), vars)
         except BaseException:
             self.channel.sent.clear()  # it may not even have left this process
             raise
@@ -210,6 +213,10 @@ class Cursor(extensions.cursor):
         front = self._front.decode(extensions.encodings[self.connection.encoding])
         return (front.replace("%", "%%") if with_values else front) + text
 
+    def callproc(self, procname: str | bytes, parameters: Any = ()) -> Any:
+        with self._told(str(procname)):
+            return super().callproc(procname, parameters)
+
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         with self._told(sql.as_string(self) if isinstance(sql, Composable) else str(sql)):
             super().copy_expert(sql, file, size)
@@ -218,9 +225,13 @@ class Cursor(extensions.cursor):
         with self._told(table):
             super().copy_from(file, table, *args, **kwargs)
 
+    def copy_to(self, file: Any, table: str, *args: Any, **kwargs: Any) -> None:
+        with self._told():
+            super().copy_to(file, table, *args, **kwargs)
+
     @contextmanager
     def _told(self, statement: str | None = None) -> Iterator[None]:
-        """COPY and DECLARE share no round trip, and what is told ends with a transaction: outside one, give it one."""
+        """Some share no round trip, and what is told ends with a transaction: outside one, give it one."""
         if statement is not None:
             self.channel.writes += 1
         message, plain = self.channel.message(self, statement), extensions.cursor(self.connection)
@@ -237,12 +248,46 @@ class Cursor(extensions.cursor):
             plain.execute("COMMIT")
 
 
+class ServerCursor(Cursor):
+    """A cursor that the server holds. Parts of what it reads, it reads when rows are fetched."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - as above
+        try:
+            with self._told():
+                extensions.cursor.execute(self, query, vars)
+        except BaseException:
+            self.channel.sent.clear()
+            raise
+
+    def fetchone(self) -> Any:
+        self._tell_again()
+        return super().fetchone()
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        self._tell_again()
+        return super().fetchmany(*args, **kwargs)
+
+    def fetchall(self) -> Any:
+        self._tell_again()
+        return super().fetchall()
+
+    def __next__(self) -> Any:
+        self._tell_again()
+        return super().__next__()
+
+    def _tell_again(self) -> None:
+        if not _is_idle(self):  # what outlives its transaction was read at the end of that
+            with self._told():
+                pass
+
+
 _channels: WeakKeyDictionary[BaseDatabaseWrapper, Channel] = WeakKeyDictionary()
 
 
-def open_channel(connection: BaseDatabaseWrapper) -> None:
+def open_channel(connection: BaseDatabaseWrapper, *, is_recorded: bool) -> None:
     """Let every cursor of the fresh `connection` pass through its channel."""
     channel = _channels.setdefault(connection, Channel(connection))
+    channel.is_recorded = is_recorded
     channel.sent.clear()
     connection.connection.cursor_factory = channel.open_cursor
 

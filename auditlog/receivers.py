@@ -36,9 +36,9 @@ def connect() -> None:
 
 
 def _connected(sender: Any, connection: Any, **kwargs: Any) -> None:
-    # Where its tables are not made, as on a replica, nothing could be recorded.
-    if connection.vendor == "postgresql" and router.allow_migrate(connection.alias, "auditlog"):
-        channel.open_channel(connection)
+    if connection.vendor == "postgresql":
+        # Where its tables are not made, as on a replica, nothing could be recorded.
+        channel.open_channel(connection, is_recorded=router.allow_migrate(connection.alias, "auditlog"))
 
 
 def _saving(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:

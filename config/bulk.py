@@ -95,7 +95,7 @@ def _batches(
 
 def _work_on_batch(rows: QuerySet[Row], last: Any, work: Callable[[QuerySet[Row]], int]) -> tuple[Any, int]:
     """Return the key of the last row of the batch, None when there is none left, and what `work` made of it."""
-    with transaction.atomic(using=rows.db):
-        left = rows.order_by("pk") if last is None else rows.filter(pk__gt=last).order_by("pk")
-        keys = list(left.select_for_update(of=("self",)).values_list("pk", flat=True)[:BATCH])
+    left = (rows if last is None else rows.filter(pk__gt=last)).order_by("pk").select_for_update(of=("self",))
+    with transaction.atomic(using=left.db):  # where it is written: `rows` may be read from a replica
+        keys = list(left.values_list("pk", flat=True)[:BATCH])
         return (keys[-1], work(rows.filter(pk__in=keys))) if keys else (None, 0)

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import structlog
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase

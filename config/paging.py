@@ -92,16 +92,15 @@ def _behind(rows: QuerySet[Row], by: str, place: _Place | None, *, ascending: bo
 
 def _text(row: Model, by: str) -> str:
     value, key = (field.value_to_string(row) for field in _fields(type(row), by))
-    return urlsafe_base64_encode(f"{key}~{value}".encode())
+    return urlsafe_base64_encode(f"{key}\0{value}".encode())  # the one character that no column holds
 
 
 def _place(model: type[Model], by: str, text: str) -> _Place | None:
     """Return the place that `_text` wrote, or None for anything else."""
     with suppress(ValueError, ArithmeticError, ValidationError):
-        key, tilde, value = urlsafe_base64_decode(text).decode().partition("~")
-        if tilde and "\0" not in value:
-            field, key_field = _fields(model, by)
-            return _held(field, value), _held(key_field, key)
+        key, value = urlsafe_base64_decode(text).decode().split("\0")
+        field, key_field = _fields(model, by)
+        return _held(field, value), _held(key_field, key)
     return None
 
 

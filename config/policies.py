@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core import checks
-from django.db import connections, models, transaction
+from django.db import ProgrammingError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
@@ -139,7 +139,10 @@ def _stands(policy: Policy, facts: Sequence[Any] | None) -> bool:
 
 
 def install(connection: BaseDatabaseWrapper) -> int:
-    """Make the policies in the database those that are declared; returns how many were changed. As the owner."""
+    """Make the policies in the database those that are declared; returns how many were changed. As the owner.
+
+    While migrations are to come, a table may have no owner yet, or no more; it is left out until they are done.
+    """
     missing, others = differences(connection)
     if not missing and not others:
         return 0
@@ -150,12 +153,22 @@ def install(connection: BaseDatabaseWrapper) -> int:
             if table not in wanted:
                 cursor.execute(f"ALTER TABLE public.{_quoted(table)} DISABLE ROW LEVEL SECURITY")
         for table in missing:
-            if table in tables:
-                cursor.execute(wanted[table].sql)
-                cursor.execute(f"{_INSTALLED} AND relname = %s AND polname = %s", [table, NAME])
-                note = f"{wanted[table].version} {cursor.fetchone()[-1]}"
-                cursor.execute(f"COMMENT ON POLICY {NAME} ON {wanted[table].table} IS %s", [note])
+            if table not in tables:
+                continue
+            try:
+                with transaction.atomic(connection.alias):
+                    _make(cursor, wanted[table], table)
+            except ProgrammingError:
+                if not _is_to_be_migrated(connection):
+                    raise
     return len(missing) + len(others)
+
+
+def _make(cursor: Any, policy: Policy, table: str) -> None:
+    cursor.execute(policy.sql)
+    cursor.execute(f"{_INSTALLED} AND relname = %s AND polname = %s", [table, NAME])
+    note = f"{policy.version} {cursor.fetchone()[-1]}"
+    cursor.execute(f"COMMENT ON POLICY {NAME} ON {policy.table} IS %s", [note])
 
 
 def follow_migrations(using: str, **kwargs: Any) -> None:

@@ -22,7 +22,7 @@ from config.database.positions import BEYOND, NOWHERE, NoStandby, Position
 
 QUESTION_SECONDS = 0.25  # that a standby has to tell how far it is, or the primary where its log ends
 CONNECTING_SECONDS = 0.5  # that a standby has for it with a new connection
-KNOWN_SECONDS = 1.0  # a connection that has answered is trusted for so long, and the primary not asked again
+KNOWN_SECONDS = 1.0  # for so long no server is asked again: it may be gone by then, late, or promoted
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 
@@ -87,10 +87,6 @@ class Replica:
         connections[self.alias].close()
         self._known.answered_at = float("-inf")
 
-    def has_answered(self) -> None:
-        """Note that this thread's connection works."""
-        self._known.answered_at = monotonic()
-
     def _may_be_tried(self) -> bool:
         """Whether its pause is over, and this request is the one that tries it again."""
         with self._lock:
@@ -119,7 +115,7 @@ class Replica:
     def _ask_within(self, seconds: float) -> None:
         with charged_to(Budget(seconds, apart=True)):
             self._known.replayed = positions.of_standby(connections[self.alias])
-        self.has_answered()
+        self._known.answered_at = monotonic()
 
     def _judge(self, late: Position) -> None:
         if self._known.replayed < late:
@@ -193,7 +189,8 @@ class Replicas:
             return None
         late, bound = bounds
         needed = max(bound, written or bound)
-        self._turn = [*self._turn[1:], self._turn[0]]
+        first, *others = self._turn  # read once: another thread may turn it meanwhile
+        self._turn = [*others, first]
         return next((replica for replica in self._turn if replica.shows(needed, late=late)), None)
 
 

@@ -113,7 +113,6 @@ class Reading:
         self, execute: Callable[..., Any], statement: str, parameters: Any, many: bool, context: dict[str, Any]
     ) -> Any:
         """Give each statement at a standby what is left of the time for standbys, and keep what went wrong there."""
-        replica = self._replica
         try:
             with charged_to(self._budget):
                 result = execute(statement, parameters, many, context)
@@ -121,8 +120,6 @@ class Reading:
             self.fault = error
             raise
         self.statements += 1
-        if replica is not None:
-            replica.has_answered()
         return result
 
 

@@ -441,6 +441,25 @@ def explained(statement: str) -> str:
         return "\n".join(line for (line,) in cursor.fetchall())
 
 
+@pytest.mark.parametrize(
+    ("statement", "counts"),
+    [
+        ("SELECT name FROM hostapp_tag WHERE name = 'a;';", True),  # once too often does no harm
+        ("SELECT name FROM hostapp_tag;\n", False),
+        ("SAVEPOINT a", False),
+        ("SELECT 1; DELETE FROM hostapp_tag WHERE false", True),
+        ("SELECT lower('A')", True),
+        ("LOCK TABLE hostapp_tag IN ACCESS SHARE MODE", True),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", True),
+    ],
+)
+def test_what_may_have_written_is_counted(statement: str, counts: bool) -> None:
+    before = channel.of("default").writes
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert channel.of("default").writes - before == counts
+
+
 def test_what_a_write_returns_is_its_own() -> None:
     with as_ada(), connection.cursor() as cursor:
         cursor.execute("INSERT INTO hostapp_tag (name) VALUES ('a'), ('b') RETURNING name")

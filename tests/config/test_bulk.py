@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from auditlog.models import Record
@@ -40,6 +42,21 @@ def test_many_are_made_in_batches_and_each_is_told(owner: User) -> None:
     assert (told, Task.objects.count()) == ([10, 20, 25], 25)
     assert Record.objects.filter(resource="tasks.task", action="create", origin="bulk").count() == 25
     assert bulk.create(tasks(owner, 0)) == 0
+
+
+class _ReadElsewhere:
+    """As where a page with a replica begins with a read."""
+
+    def db_for_read(self, model: object, **hints: object) -> str:
+        return "direct"
+
+
+@pytest.mark.django_db(databases=["default", "direct"])
+def test_rows_that_would_be_read_elsewhere_are_locked_where_they_are_written(owner: User) -> None:
+    bulk.create(tasks(owner, 3))
+    with override_settings(DATABASE_ROUTERS=[_ReadElsewhere()]), CaptureQueriesContext(connection) as queries:
+        assert bulk.update(Task.objects.filter(owner=owner), priority=4) == 3
+    assert [query["sql"].split()[0] for query in queries][:2] == ["SAVEPOINT", "SELECT"]
 
 
 CHANGES: list[tuple[Callable[..., int], dict[str, Any]]] = [

@@ -17,6 +17,7 @@ from django.utils.http import urlsafe_base64_encode
 from config.paging import Page, page_of
 from tests.factories import UserFactory
 from tests.hostapp.machines.models import Machine, Metric
+from tests.hostapp.models import Word
 
 pytestmark = pytest.mark.django_db
 MANY = 10_000
@@ -100,13 +101,13 @@ def test_a_page_in_the_middle_is_a_piece_of_an_index(machine: Machine) -> None:
 
 PLACES = [
     "nonsense",
-    "x~y",
-    "1~2026-01-01",
-    "1~",
-    "~",
-    "99999999999999999999~9999-99-99",
-    "1~2026-01-01T00:00:00",
-    "\0~\0",
+    "x\0y",
+    "1\0" + "2026-01-01",
+    "1\0",
+    "\0",
+    "99999999999999999999\0" + "9999-99-99",
+    "1\0" + "2026-01-01T00:00:00",
+    "\0\0\0",
 ]
 
 
@@ -115,6 +116,20 @@ def test_an_odd_place_is_the_first_page(machine: Machine) -> None:
     for place in [*PLACES, *(urlsafe_base64_encode(place.encode()) for place in PLACES)]:
         for direction in ("older", "newer"):
             assert page_of(Metric.objects.all(), {direction: place}, by="at") == first, place
+
+
+def test_a_key_may_be_any_text_and_a_place_any_bytes() -> None:
+    Word.objects.bulk_create([Word(code=code) for code in ("a", "a~b", "~", "a~")])
+    seen: list[str] = []
+    place = ""
+    while len(seen) < 5 and (place or not seen):
+        page = page_of(Word.objects.all(), {"older": place}, by="code", size=1)
+        seen += [word.code for word in page.rows]
+        place = page.older
+    assert seen == list(Word.objects.order_by("-code").values_list("code", flat=True))
+    for odd in ("a~b", "a\0b\0c", "\0\0"):
+        asked = {"older": urlsafe_base64_encode(odd.encode())}
+        assert page_of(Word.objects.all(), asked, by="code") == page_of(Word.objects.all(), {}, by="code"), odd
 
 
 def test_of_nothing_there_is_an_empty_page() -> None:

@@ -20,6 +20,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.core.checks import run_checks
 from django.db import Error, IntegrityError, ProgrammingError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from psycopg2 import errors, extensions
 from pytest_django.plugin import DjangoDbBlocker
@@ -124,6 +125,19 @@ def copied() -> list[str]:
     return sorted(file.getvalue().split())
 
 
+def copied_table() -> list[str]:
+    file = io.StringIO()
+    with deadline.blocking_copy(), connection.cursor() as cursor:
+        cursor.cursor.copy_to(file, "errands_errand", columns=["title"])
+    return sorted(file.getvalue().split())
+
+
+def called() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.callproc("ts_stat", ["SELECT to_tsvector('simple', title) FROM errands_errand"])
+        return sorted(word for word, _rows, _places in cursor.fetchall())
+
+
 def declared() -> list[str]:
     with transaction.atomic():
         rows("DECLARE errands CURSOR FOR SELECT title FROM errands_errand")
@@ -162,6 +176,8 @@ READS: dict[str, Callable[[], list[str]]] = {
     "VALUES": lambda: sorted(rows("VALUES (ARRAY(SELECT title FROM errands_errand))")[0][0]),
     "a condition that tries to see each": lambda: firsts(f"{SQL} WHERE title || pg_sleep(0)::text <> ''"),
     "COPY": copied,
+    "COPY of a table": copied_table,
+    "a function": called,
     "DECLARE": declared,
 }  # fmt: skip
 
@@ -263,6 +279,11 @@ def test_whose_rows_they_are_follows_savepoints_and_ends_with_the_transaction(ad
         with only(bob):  # of which the server has gone back behind
             assert titles() == HIS
         assert titles() == HERS
+        savepoint = transaction.savepoint()
+        with only(bob):
+            assert titles() == HIS
+            transaction.savepoint_rollback(savepoint)
+            assert titles() == HIS  # though nobody else is meant than before
         with suppress(Error), transaction.atomic():
             rows("SELECT 1 / 0")
         assert titles() == HERS
@@ -273,6 +294,40 @@ def test_whose_rows_they_are_follows_savepoints_and_ends_with_the_transaction(ad
         with suppress(Error):
             rows("SELECT 1 / 0")
         assert titles() == HIS
+
+
+def test_in_a_transaction_that_was_told_more_whatever_reads_is_told_less_again(ada: User, bob: User) -> None:
+    """Also what the server reads when rows are fetched from a cursor of its own."""
+    halves = [Errand.objects.filter(title="ask"), Errand.objects.exclude(title="ask")]
+    with only(ada), transaction.atomic():
+        errands = halves[0].union(halves[1], all=True).values_list("title", flat=True).iterator(chunk_size=1)
+        seen = [next(errands)]
+        rows("DECLARE errands CURSOR FOR SELECT title FROM errands_errand")
+        with everybody():
+            assert titles() == HERS + HIS
+        assert seen + list(errands) == HERS
+        with everybody():
+            assert titles() == HERS + HIS
+        assert firsts("FETCH ALL FROM errands") == HERS
+        with everybody():
+            assert titles() == HERS + HIS
+        assert firsts(f"SET LOCAL work_mem = '1MB'; {SQL}") == HERS
+    with only(ada), transaction.atomic():
+        rows("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # which must be the first
+        assert titles() == HERS
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("fetch", ["fetchone", "fetchmany", "fetchall", "__next__"])
+def test_each_way_to_fetch_from_a_cursor_of_the_server_is_told(fetch: str, ada: User) -> None:
+    with only(ada), transaction.atomic(), connection.connection.cursor("errands") as cursor:
+        cursor.execute(SQL)
+        with everybody():
+            assert titles() == HERS + HIS
+        getattr(cursor, fetch)()
+        with connection.connection.cursor(cursor_factory=extensions.cursor) as untold:
+            untold.execute("SELECT current_setting('gatehouse.person')")
+            assert untold.fetchone() == (str(ada.pk),)
 
 
 def _listens(path: Path) -> bool:
@@ -319,6 +374,31 @@ def test_clients_that_share_a_session_behind_a_pooler_see_their_own_rows(ada: Us
         assert len(sessions) == 1
         for client in clients:
             client.close()
+
+
+@pytest.fixture
+def replica() -> Iterator[BaseDatabaseWrapper]:
+    """The session of a page with a replica, which takes no writes."""
+    options = {**connection.settings_dict["OPTIONS"], "options": "-c default_transaction_read_only=on"}
+    router = "config.database.routing.ReplicaRouter"
+    with override_settings(DATABASE_ROUTERS=[router], DATABASE_REPLICAS=["replica1"]):
+        made = type(connections["default"])(connection.settings_dict | {"OPTIONS": options}, alias="replica1")
+        yield made
+        made.close()
+
+
+def test_a_replica_is_told_whose_rows_are_read_and_nothing_that_it_would_have_to_write(
+    replica: BaseDatabaseWrapper, ada: User, bob: User
+) -> None:
+    request = RequestFactory().get("/", headers={"User-Agent": "unknown as yet"})
+    request.user = bob
+    with replica.cursor() as cursor:
+        for who, seen in ((only(ada), HERS), (everybody(), HERS + HIS), (nullcontext(), HIS), (only(ada), HERS)):
+            with in_context(Context(request=request)), who:
+                cursor.execute(SQL)
+                assert sorted(title for (title,) in cursor.fetchall()) == seen
+                cursor.execute("SELECT upper('accounts_user'), current_setting('auditlog.context', true)")
+                assert not cursor.fetchone()[1]
 
 
 COSTS: dict[str, Callable[[User], object]] = {
@@ -450,6 +530,7 @@ def test_the_owners_index_serves_what_nobody_has_filtered(ada: User, bob: User) 
             "INSERT INTO errands_errand (owner_id, title) SELECT %s, n::text FROM generate_series(1, 5000) n", [bob.pk]
         )
         rows("INSERT INTO errands_step (errand_id, text) SELECT id, title FROM errands_errand WHERE title < 'a'")
+        rows("SET LOCAL enable_seqscan = off")  # autovacuum may have met the tables when they were all but empty
         with only(ada):
             plans = {
                 "errands_errand_owner_id": explained(SQL),
@@ -502,6 +583,21 @@ def test_a_policy_that_is_not_as_declared_is_named_and_mended_by_migrate(damage:
     assert health.configuration() in [Result(Status.FAIL, "policies_differ", 1), Result(Status.FAIL, "unfit_server")]
     migrate()
     assert messages() == []
+    with only(ada):
+        assert steps() == HERS
+
+
+@pytest.mark.usefixtures("world")
+def test_a_migration_taken_back_leaves_out_what_has_no_owner_any_more(ada: User) -> None:
+    with as_owner(), transaction.atomic():
+        rows("ALTER TABLE errands_step DROP COLUMN errand_id CASCADE")  # as Django does, and the policy with it
+        rows(f"DROP POLICY {P} ON errands_errand_after")
+        with pytest.raises(ProgrammingError, match="errand_id"), transaction.atomic():
+            policies.install(connection)
+        rows("DELETE FROM django_migrations WHERE app = 'errands'")
+        policies.install(connection)
+        assert policies.differences(connection) == (["errands_step"], [])
+        transaction.set_rollback(True)
     with only(ada):
         assert steps() == HERS
 

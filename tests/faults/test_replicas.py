@@ -14,7 +14,18 @@ from typing import Any
 
 import psycopg2
 import pytest
+from django.contrib.auth.models import Group
+from django.db import OperationalError, connections, transaction
+from django.db.models import Model
+from django.db.utils import ConnectionRouter
+from django.http import Http404
+from django.test import override_settings
+from pytest_django.plugin import DjangoDbBlocker
 
+from accounts.models import Invitation, Session, User
+from config.database import replicas, routing
+from config.database.positions import BEYOND
+from tests.auditlog.storage.database import used_by_django
 from tests.live import Answer, Browser, Database, Site, Standby, manage, own_database, running_site, wait_until
 
 LAG = 3  # seconds
@@ -310,10 +321,85 @@ def test_a_frozen_replica_fails_no_request_and_is_taken_back(standby: Standby, b
     wait_until(lambda: is_read(standby, browser("keeper")), "it is taken back", seconds=10)
 
 
-def test_a_promoted_replica_is_none_any_more(standby: Standby, browser: Callable[..., Browser]) -> None:
-    standby.promote()
-    wait_until(partial(standby.value, "SELECT NOT pg_is_in_recovery()"), "it is promoted")
-    standby.rows("UPDATE accounts_user SET full_name = 'Of another history'")
-    time.sleep(1.1)  # as long as a connection is trusted
+@contextmanager
+def reading_here(database: Database, standby: Standby) -> Iterator[Callable[[], bool]]:
+    """Read in this process, as a page does, and say whether it was from the standby."""
+    reachable = {"HOST": str(standby.cluster.socket_directory()), "CONN_HEALTH_CHECKS": False}
+
+    def is_read_here() -> bool:
+        with routing.reading(None) as page:
+            page.open(dict)
+            with routing.connection_for_reading().cursor() as cursor:
+                cursor.execute("SELECT 1 FROM accounts_user")
+            return page.statements > 0
+
+    with used_by_django(database), override_settings(DATABASE_REPLICAS=["replica1"]):
+        replicas.of_settings.cache_clear()
+        settings = connections["default"].settings_dict
+        connections["replica1"] = type(connections["default"])(settings | reachable, alias="replica1")
+        try:
+            yield is_read_here
+        finally:
+            connections["replica1"].close()
+            del connections["replica1"]
+            replicas.of_settings.cache_clear()
+
+
+def test_where_a_page_reads_is_a_matter_of_what_it_did_before(
+    database: Database, standby: Standby, django_db_blocker: DjangoDbBlocker
+) -> None:
+    with django_db_blocker.unblock(), reading_here(database, standby) as is_read_here:
+        wait_until(is_read_here, "it is read")
+        router = ConnectionRouter(["config.database.routing.ReplicaRouter"])
+        keeper, copy = (User.objects.using(alias).get(username="keeper") for alias in ("default", "replica1"))
+
+        def place(model: type[Model] = User, **hints: Any) -> str:
+            return str(router.db_for_read(model, **hints))
+
+        assert place() == "default"  # outside of any page
+        with routing.reading(None) as page:
+            assert place() == "default"  # before its view
+            page.open(dict)
+            assert (place(), place(instance=copy), place(Invitation)) == ("replica1", "replica1", "replica1")
+            assert (place(instance=keeper), place(Session), place(Group)) == ("default", "default", "default")
+            with routing.on_primary():
+                assert place() == "default"
+            with transaction.atomic():
+                assert place() == "default"
+            assert place() == "replica1"
+            assert router.db_for_write(User, instance=copy) == "default"
+            assert place() == "default"
+        with routing.reading(None) as page:
+            page.open(dict)
+            assert place() == "replica1"
+            with connections["default"].cursor() as cursor:
+                cursor.execute("DELETE FROM accounts_invitation WHERE false")
+            assert (place(), page.has_written) == ("default", True)
+            assert not page.can_be_repeated(Http404())
+        with routing.reading(BEYOND) as page:
+            page.open(dict)
+            assert place() == "default"
+        with routing.reading(None) as page:
+            page.open(dict)
+            assert not page.can_be_repeated(Http404())  # of no replica
+            with pytest.raises(OperationalError), routing.connection_for_reading().cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            assert (place(), page.can_be_repeated(ValueError())) == ("default", True)
+        assert "_watched" not in {wrapper.__name__ for wrapper in connections["replica1"].execute_wrappers}
+        assert is_read_here()
+
+
+def test_a_promoted_replica_is_none_any_more(
+    database: Database, standby: Standby, browser: Callable[..., Browser], django_db_blocker: DjangoDbBlocker
+) -> None:
+    with django_db_blocker.unblock(), reading_here(database, standby) as is_read_here:
+        wait_until(is_read_here, "it is read")
+        standby.promote()
+        wait_until(partial(standby.value, "SELECT NOT pg_is_in_recovery()"), "it is promoted")
+        standby.rows("UPDATE accounts_user SET full_name = 'Of another history'")
+        promoted = time.monotonic()
+        # No longer than a connection is trusted, however much is read meanwhile.
+        wait_until(lambda: not is_read_here(), "it is not read", seconds=2)
+        assert time.monotonic() - promoted < 1.5
     assert all("Of another history" not in browser("keeper").get(PEOPLE).body for _ in range(6))
     assert standings(browser("keeper"))[1]["code"] == "no_replica"
