@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, cast
 
 from django import forms
@@ -30,6 +29,7 @@ from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 from config.editing import VersionedAdmin
+from config.templatetags.moments import moment
 
 admin.site.login_view = StaffLogin  # type: ignore[attr-defined]  # of GatehouseAdminSite, as the next
 admin.site.guard = reauthentication.guard_admin  # type: ignore[attr-defined]
@@ -335,5 +335,5 @@ class LoginAttemptAdmin(LargeTableAdmin):
         return bool(attempt.device)
 
     @admin.display(description=_("locked until"), empty_value="")
-    def locked_until(self, attempt: Any) -> datetime | None:
-        return cast("datetime | None", attempt.locked_until)
+    def locked_until(self, attempt: Any) -> str | None:
+        return moment(attempt.locked_until) if attempt.locked_until else None

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from accounts import identity, life_cycle, telling
 from accounts.errors import AccountError
 from accounts.models import User, UserState
+from config.templatetags.moments import moment
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[User]
@@ -92,7 +93,7 @@ class LifeCycleAdmin(ModelAdmin):
         label = str(user.state.label)
         if user.erase_at is None:
             return label
-        return f"{label}: {_shown(user.erase_at)}"
+        return format_html("{}: {}", label, moment(user.erase_at, "minute"))
 
     @admin.display(description=gettext_lazy("erase"), empty_value="")
     def erase_link(self, user: User) -> str | None:

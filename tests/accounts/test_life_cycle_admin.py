@@ -140,7 +140,7 @@ def test_who_lacks_the_permission_neither_sees_nor_uses_it(inviters_browser: Cli
 def test_the_state_is_shown_in_list_and_page(admins_browser: Client, owner: User, administrator: User) -> None:
     planned = life_cycle.schedule_erasure(owner, after=life_cycle.grace(), acting_user=administrator)
     for path in (LIST, change_path(owner)):
-        assert f"to be erased: {planned.day} {planned:%B %Y, %H:%M}" in text_of(admins_browser.get(path))
+        assert f">{planned.day} {planned:%B %Y, %H:%M} UTC</time>" in text_of(admins_browser.get(path))
     assert erase_path(owner) in text_of(admins_browser.get(change_path(owner)))
 
 
