@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,9 +17,11 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+import auditlog
 from accounts import import_admin as import_admin  # registers its models
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts import lockout, reauthentication, role_changes, roles, rules, searching, services, telling
+from accounts.asking_admin import Question
 from accounts.errors import AccountError, Sorted
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
@@ -229,14 +231,23 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
         telling.tell_left_out(request, people.left_out)
 
     @admin.action(description=_("Sign the selected users out everywhere"), permissions=["change"])
-    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self.ask(request, queryset, "sign_out")
+
+    def _sign_out(self, request: HttpRequest, queryset: QuerySet[User], reason: str) -> None:
         people = Sorted()
         for user in queryset:
             people.add(user, self._why_not_signed_out(request, user))
-        count = services.sign_out_everywhere(people.done, acting_user=acting_user(request))
+        with auditlog.acting_as(reason=reason):
+            count = services.sign_out_everywhere(people.done, acting_user=acting_user(request))
         text = ngettext("%(count)d session ended.", "%(count)d sessions ended.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.INFO)
         telling.tell_left_out(request, people.left_out)
+
+    questions: ClassVar[dict[str, Question]] = {
+        **LifeCycleAdmin.questions,
+        "sign_out": Question(_("Sign people out everywhere"), _("They can sign in again at once."), _sign_out),
+    }
 
     def _why_not_signed_out(self, request: HttpRequest, user: User) -> str | None:
         if user == acting_user(request):

@@ -32,6 +32,11 @@ FORM = {
 SAID = ("full_name", "bio", "avatar_url", "time_zone")
 
 
+def test_the_address_above_it_leads_there_or_to_the_login(owners_browser: Client, stranger: Client) -> None:
+    assert owners_browser.get("/accounts/").headers["Location"] == PROFILE
+    assert stranger.get("/accounts/").headers["Location"] == "/accounts/login/?next=/accounts/"
+
+
 def test_it_shows_who_is_signed_in(owners_browser: Client) -> None:
     response = owners_browser.get(PROFILE)
     page = text_of(response)

@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import searching, services
+from accounts.asking_admin import ActionForm
 from accounts.errors import MESSAGES, AccountError
 from accounts.models import ReservedUsername, User
 from auditlog.models import Record
@@ -48,8 +49,15 @@ def listed(browser: Client, query: str = "") -> list[str]:
 
 
 def run_action(browser: Client, action: str, *users: User) -> Any:
+    """Press it in the list, and confirm it where that asks."""
     fields = {"action": action, "_selected_action": [str(user.pk) for user in users], "index": "0"}
-    return browser.post(LIST, fields, follow=True)
+    answer = browser.post(LIST, fields, follow=True)
+    form = (answer.context or {}).get("form")
+    return confirm(browser, form) if isinstance(form, ActionForm) else answer
+
+
+def confirm(browser: Client, form: ActionForm, **typed: str) -> Any:
+    return browser.post(f"{LIST}confirm/", {**form.initial, **typed}, follow=True)
 
 
 @pytest.fixture
