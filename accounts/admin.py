@@ -61,6 +61,11 @@ class UserForm(forms.ModelForm[User]):
             *RIGHTS,
         ]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in {"username", "email", "full_name"} & self.fields.keys():
+            self.fields[name].widget.attrs["autocomplete"] = "off"  # the browser knows the administrator's own
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         wanted = User(
