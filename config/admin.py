@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from django.contrib import admin, messages
@@ -173,8 +173,9 @@ class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
         return LargeTableChangeList
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        shown = context["adminform"]
-        moments = {name: each for name, each in _moments(self.model).items() if name in shown.readonly_fields}
+        shown, model = context["adminform"], cast("type[Model]", self.model)
+        # What is edited stays a field of the form.
+        moments = {name: each for name, each in _moments(model).items() if name in shown.readonly_fields}
         shown.readonly_fields = _put(moments, shown.readonly_fields)
         shown.fieldsets = [(name, {**told, "fields": _put(moments, told["fields"])}) for name, told in shown.fieldsets]
         return super().render_change_form(request, context, *args, **kwargs)
