@@ -11,6 +11,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 register = template.Library()
+_SHORT = {
+    "clock",
+    "day",
+    "hour",
+}  # of which a plot has many: the script adds the title that a reader in UTC does not need
 # Of each form what the server writes, which says the zone wherever it is not told beside it.
 _FORMS = {
     "": "Y-m-d H:i:s T",
@@ -30,10 +35,11 @@ def moment(at: datetime | str | None, form: str = "") -> SafeString | str:
         return "–"
     utc = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
     zone = timezone.get_current_timezone_name()
+    title = f"{utc:%Y-%m-%d %H:%M:%S}{f'.{utc:%f}' if form == 'exact' else ''} UTC"
     return format_html(
-        '<time datetime="{}" title="{}" data-moment="{}"{}>{}</time>',
+        '<time datetime="{}"{} data-moment="{}"{}>{}</time>',
         f"{utc:%Y-%m-%dT%H:%M:%SZ}",
-        f"{utc:%Y-%m-%d %H:%M:%S}{f'.{utc:%f}' if form == 'exact' else ''} UTC",
+        format_html(' title="{}"', title) if zone != "UTC" or form not in _SHORT else "",
         form,
         # Who has chosen none reads it in that of the browser.
         format_html(' data-zone="{}"', zone) if zone != "UTC" else "",

@@ -28,7 +28,8 @@ def test_a_moment_is_told_in_utc_until_the_reader_s_zone_is_known() -> None:
         '<time datetime="2026-03-01T12:00:00Z" title="2026-03-01 12:00:00 UTC" data-moment="">'
         "2026-03-01 12:00:00 UTC</time>"
     )
-    assert moment("2026-03-01T13:00:00+01:00", "clock").endswith(">12:00</time>")
+    clock = '<time datetime="2026-03-01T12:00:00Z" data-moment="clock">12:00</time>'
+    assert moment("2026-03-01T13:00:00+01:00", "clock") == clock
     assert moment(None) == "–"
 
 

@@ -19,7 +19,7 @@
   function hold(form, button) {
     sending.set(button, button instanceof HTMLInputElement ? button.value : button.textContent);
     form.setAttribute("aria-busy", "true");
-    say(button, words.sending);
+    say(button, words.saySending);
     button.disabled = true;
     setTimeout(release, PATIENCE);
   }
@@ -35,7 +35,7 @@
 
   for (const input of document.querySelectorAll("input[autocomplete=current-password]")) {
     const button = document.createElement("button");
-    Object.assign(button, { type: "button", className: "tool", textContent: words.show });
+    Object.assign(button, { type: "button", className: "tool", textContent: words.sayShow });
     button.setAttribute("aria-controls", input.id);
     const uncover = (open) => {
       input.type = open ? "text" : "password";

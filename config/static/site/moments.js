@@ -16,6 +16,7 @@
 
   function localise(page) {
     for (const moment of page.querySelectorAll("time[data-moment]")) {
+      moment.title ||= moment.dateTime.replace("T", " ").replace("Z", " UTC");
       try {
         moment.textContent = new Date(moment.dateTime).toLocaleString(document.documentElement.lang || undefined, {
           ...forms[moment.dataset.moment],
