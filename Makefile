@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run dev test bench lint format requirements clean system-venv
+.PHONY: help run dev test bench pictures lint format requirements clean system-venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: .venv/.dev ## Run the whole test suite on a throw-away PostgreSQL of its o
 
 bench: .venv/.dev ## Measure, as ratios within one run (PARTS="signups writes" chooses)
 	@$(BIN)/python -m tests.bench $(PARTS)
+
+pictures: .venv/.dev ## Take the pictures of the README anew, from a running system
+	@$(BIN)/python -m tests.pictures
 
 # What a production start would say, without a production machine.
 DEPLOY_ENV := ENVIRONMENT=production BASE_URL=https://gatehouse.example EMAIL_URL=smtp+tls://user:word@mail.example:587 \

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from accounts import signins
+from accounts import signins, user_agents
 from accounts.models import User
 from auditlog import filters, reading
 from auditlog.describing import Described, Difference, browsers, describe, is_stand_in
@@ -21,7 +21,7 @@ BATCH = 1000  # records read at once for a copy
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the page. `by` is empty when the person did it."""
+    """One line of the page. `by` is empty when the person did it; `agent` is all that `browser` said of itself."""
 
     at: datetime
     title: str
@@ -29,6 +29,7 @@ class Entry:
     by: str
     address: str
     browser: str
+    agent: str
 
 
 def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[Entry]]:
@@ -40,13 +41,15 @@ def page_of(user: User, asked: Mapping[str, str]) -> tuple[reading.Page, list[En
 def _entry(described: Described, user: User) -> Entry:
     record = described.record
     is_own, tells_where = _is_own(record, user), _tells_where(record, user)
+    agent = described.browser if tells_where else ""
     return Entry(
         at=record.at,
         title=_title(described, is_own=is_own),
         details=_details(described, is_own=is_own) if _is_change(record) else [],
         by=_by(record, user),
         address=(record.address or "") if tells_where else "",
-        browser=described.browser if tells_where else "",
+        browser=user_agents.readable(agent) if agent else "",
+        agent=agent,
     )
 
 

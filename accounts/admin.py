@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import datetime
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -18,9 +17,11 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+import auditlog
 from accounts import import_admin as import_admin  # registers its models
 from accounts import invitation_admin as invitation_admin  # registers its models
 from accounts import lockout, reauthentication, role_changes, roles, rules, searching, services, telling
+from accounts.asking_admin import Question
 from accounts.errors import AccountError, Sorted
 from accounts.life_cycle_admin import LifeCycleAdmin, StateFilter
 from accounts.models import LoginAttempt, User, UserState
@@ -30,6 +31,7 @@ from accounts.views import StaffLogin
 from config.admin import LargeTableAdmin, LargeTableChangeList
 from config.client_address import network_of
 from config.editing import VersionedAdmin
+from config.templatetags.moments import moment
 
 admin.site.login_view = StaffLogin  # type: ignore[attr-defined]  # of GatehouseAdminSite, as the next
 admin.site.guard = reauthentication.guard_admin  # type: ignore[attr-defined]
@@ -58,6 +60,11 @@ class UserForm(forms.ModelForm[User]):
             "avatar_url",
             *RIGHTS,
         ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in {"username", "email", "full_name"} & self.fields.keys():
+            self.fields[name].widget.attrs["autocomplete"] = "off"  # the browser knows the administrator's own
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -229,14 +236,23 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
         telling.tell_left_out(request, people.left_out)
 
     @admin.action(description=_("Sign the selected users out everywhere"), permissions=["change"])
-    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self.ask(request, queryset, "sign_out")
+
+    def _sign_out(self, request: HttpRequest, queryset: QuerySet[User], reason: str) -> None:
         people = Sorted()
         for user in queryset:
             people.add(user, self._why_not_signed_out(request, user))
-        count = services.sign_out_everywhere(people.done, acting_user=acting_user(request))
+        with auditlog.acting_as(reason=reason):
+            count = services.sign_out_everywhere(people.done, acting_user=acting_user(request))
         text = ngettext("%(count)d session ended.", "%(count)d sessions ended.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.INFO)
         telling.tell_left_out(request, people.left_out)
+
+    questions: ClassVar[dict[str, Question]] = {
+        **LifeCycleAdmin.questions,
+        "sign_out": Question(_("Sign people out everywhere"), _("They can sign in again at once."), _sign_out),
+    }
 
     def _why_not_signed_out(self, request: HttpRequest, user: User) -> str | None:
         if user == acting_user(request):
@@ -335,5 +351,5 @@ class LoginAttemptAdmin(LargeTableAdmin):
         return bool(attempt.device)
 
     @admin.display(description=_("locked until"), empty_value="")
-    def locked_until(self, attempt: Any) -> datetime | None:
-        return cast("datetime | None", attempt.locked_until)
+    def locked_until(self, attempt: Any) -> str | None:
+        return moment(attempt.locked_until) if attempt.locked_until else None

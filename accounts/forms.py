@@ -305,18 +305,29 @@ class ProfileForm(forms.ModelForm[User]):
         return form
 
 
+BY_MAIL, BY_LINK = "mail", "link"
 MOST_ADDRESSES = 100  # that one form invites; each takes a few statements of the page's time
 
 
 class InviteForm(forms.ModelForm[Invitation]):
     """Invite addresses by mail, or make a link for a domain or for whoever holds it; for the page and the admin."""
 
+    # Asked for: an empty form once made a link for anybody.
+    by = forms.ChoiceField(
+        label=_("How"),
+        choices=[(BY_MAIL, _("By mail")), (BY_LINK, _("By a link that you hand over"))],
+        required=False,  # by mail, then
+        initial=BY_MAIL,
+        widget=forms.RadioSelect,
+    )
     emails = forms.CharField(
         label=_("E-mail addresses"),
         required=False,
         max_length=20_000,
-        widget=forms.Textarea(attrs={"rows": 3, "autocapitalize": "none", "spellcheck": "false"}),
-        help_text=_("One or several, each on a line of its own. Leave this empty to make a link."),
+        widget=forms.Textarea(
+            attrs={"rows": 3, "autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+        help_text=_("One or several, each on a line of its own."),
     )
     domain = forms.CharField(
         label=_("Only for this e-mail domain"),
@@ -345,7 +356,7 @@ class InviteForm(forms.ModelForm[Invitation]):
     )
 
     inviter: User
-    field_order = ["emails", "note", "roles", "days", "domain", "max_uses"]  # as on the page: faults are listed so
+    field_order = ["by", "emails", "note", "roles", "days", "domain", "max_uses"]  # as on the page, for its faults
 
     class Meta:
         model = Invitation
@@ -361,6 +372,9 @@ class InviteForm(forms.ModelForm[Invitation]):
     def of(cls, inviter: User) -> type[InviteForm]:
         """Return the form as `inviter` sees it."""
         return type(cls.__name__, (cls,), {"inviter": inviter})
+
+    def clean_by(self) -> str:
+        return self.cleaned_data["by"] or BY_MAIL
 
     def clean_emails(self) -> list[str]:
         """Return each address once; every bad one is named."""
@@ -380,7 +394,13 @@ class InviteForm(forms.ModelForm[Invitation]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
-        if cleaned.get("emails"):
+        if cleaned.get("by") == BY_LINK and cleaned.get("emails"):
+            text = _("A link is for whoever holds it. Take the addresses out, or invite them by mail.")
+            self.add_error("emails", ValidationError(text, code="both_ways"))
+        elif cleaned.get("by") == BY_MAIL and "emails" in cleaned and not cleaned["emails"]:
+            text = _("Whom do you invite? Type an address, or choose to make a link.")
+            self.add_error("emails", ValidationError(text, code="nobody"))
+        elif cleaned.get("emails"):
             if cleaned.get("domain"):
                 self.add_error("domain", ValidationError(_("Choose addresses or a domain, not both."), code="both"))
             if cleaned.get("max_uses", 1) > 1:

@@ -72,7 +72,7 @@ class InvitationAdmin(LargeTableAdmin):
         return [path("figures/", figures, name="accounts_invitation_figures"), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Invitation | None = None) -> Any:
-        fields = ["emails", "domain", "max_uses", "days", "roles", "note"]
+        fields = ["by", "emails", "domain", "max_uses", "days", "roles", "note"]
         return super().get_fieldsets(request, obj) if obj else [(None, {"fields": fields})]
 
     def get_form(self, request: HttpRequest, obj: Invitation | None = None, change: bool = False, **kwargs: Any) -> Any:

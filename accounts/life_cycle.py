@@ -70,13 +70,12 @@ def _undoable_changes(user: User) -> models.QuerySet[AddressChange]:
 # Deactivated and back
 
 
-@auditlog.acting_as(reason="deactivated")
-def deactivate(user: User, *, acting_user: User | None) -> bool:
+def deactivate(user: User, *, acting_user: User | None, reason: str = "") -> bool:
     """Shut `user` out until somebody restores the account; returns whether that changed anything.
 
     Raises AccountError: ``own_account``, ``last_superuser``, ``account_erased``; PermissionDenied.
     """
-    with refusals(), transaction.atomic():
+    with auditlog.acting_as(reason=reason or "deactivated"), refusals(), transaction.atomic():
         locked = _locked(user)
         _require_right(locked, acting_user, "shut_out")
         if locked.is_active:
@@ -98,15 +97,14 @@ def restore(user: User, *, acting_user: User | None) -> bool:
 # To be erased, and cancelled
 
 
-@auditlog.acting_as(reason="erasure planned")
-def schedule_erasure(user: User, *, after: timedelta, acting_user: User | None) -> datetime:
+def schedule_erasure(user: User, *, after: timedelta, acting_user: User | None, reason: str = "") -> datetime:
     """Erase `user` in `after`; until then nobody can sign in to the account, and it can be cancelled.
 
     The owner gets a mail with the date and a link to cancel. Planned again, the new time counts. Returns the time.
     Raises AccountError: ``own_account`` (of an administrator who means somebody else: one's own account is deleted by
     `delete_own_account`), ``last_superuser``, ``account_erased``; PermissionDenied.
     """
-    with refusals(), transaction.atomic():
+    with auditlog.acting_as(reason=reason or "erasure planned"), refusals(), transaction.atomic():
         _require_right(_locked(user), acting_user, "erase_user")
         return _plan(user, after)
 

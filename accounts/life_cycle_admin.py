@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -21,13 +22,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts import identity, life_cycle, telling
+from accounts.asking_admin import AsksFirst, Question
 from accounts.errors import AccountError
 from accounts.models import User, UserState
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[User]
-else:
-    ModelAdmin = object
+from config.templatetags.moments import moment
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -73,7 +71,7 @@ def _shown(moment: datetime) -> str:
     return date_format(moment, "j F Y, H:i e")
 
 
-class LifeCycleAdmin(ModelAdmin):
+class LifeCycleAdmin(AsksFirst):
     """For the admin of users. Nobody is deleted as Django does it: others' records point to people."""
 
     def has_rights_permission(self, request: HttpRequest) -> bool:
@@ -92,7 +90,7 @@ class LifeCycleAdmin(ModelAdmin):
         label = str(user.state.label)
         if user.erase_at is None:
             return label
-        return f"{label}: {_shown(user.erase_at)}"
+        return format_html("{}: {}", label, moment(user.erase_at, "minute"))
 
     @admin.display(description=gettext_lazy("erase"), empty_value="")
     def erase_link(self, user: User) -> str | None:
@@ -104,8 +102,12 @@ class LifeCycleAdmin(ModelAdmin):
     # Actions
 
     @admin.action(description=gettext_lazy("Shut the selected users out"), permissions=["rights"])
-    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        done, left_out = self._each(request, queryset, life_cycle.deactivate, unchanged=_("Shut out already."))
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self.ask(request, queryset, "deactivate")
+
+    def _deactivate(self, request: HttpRequest, queryset: QuerySet[User], reason: str) -> None:
+        act = partial(life_cycle.deactivate, reason=reason)
+        done, left_out = self._each(request, queryset, act, unchanged=_("Shut out already."))
         text = ngettext(
             "%(count)d user changed. Shut out, and signed out everywhere: %(names)s.",
             "%(count)d users changed. Shut out, and signed out everywhere: %(names)s.",
@@ -126,11 +128,15 @@ class LifeCycleAdmin(ModelAdmin):
         telling.tell_left_out(request, left_out)
 
     @admin.action(description=gettext_lazy("Plan to erase the selected users"), permissions=["erase"])
-    def schedule_erasure(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+    def schedule_erasure(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self.ask(request, queryset, "schedule_erasure")
+
+    def _schedule_erasure(self, request: HttpRequest, queryset: QuerySet[User], reason: str) -> None:
         times: list[datetime] = []
 
         def plan(user: User, *, acting_user: User) -> bool:
-            times.append(life_cycle.schedule_erasure(user, after=life_cycle.grace(), acting_user=acting_user))
+            after = life_cycle.grace()
+            times.append(life_cycle.schedule_erasure(user, after=after, acting_user=acting_user, reason=reason))
             return True
 
         done, left_out = self._each(request, queryset, plan)
@@ -186,6 +192,22 @@ class LifeCycleAdmin(ModelAdmin):
             except PermissionDenied:
                 left_out.append((user, AccountError("person_above_own")))
         return done, left_out
+
+    questions: ClassVar[dict[str, Question]] = {
+        "deactivate": Question(
+            gettext_lazy("Shut people out"),
+            gettext_lazy("They are signed out everywhere, and come in again only when somebody lets them."),
+            _deactivate,
+        ),
+        "schedule_erasure": Question(
+            gettext_lazy("Plan to erase people"),
+            gettext_lazy(
+                "They are signed out everywhere and told by mail; unless it is cancelled, all that is personal is "
+                "erased for good when the time is over."
+            ),
+            _schedule_erasure,
+        ),
+    }
 
     # Erasing one
 

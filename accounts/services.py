@@ -297,6 +297,15 @@ def verify_email(token: str) -> User:
     return User.objects.get(pk=user_id)
 
 
+def is_verified(token: str) -> bool:
+    """Whether a token that is right and not too old has nothing left to confirm: its address is that already."""
+    user_id, email_canonical = links.read_verification_token(token) or ("", "")
+    if not user_id:
+        return False
+    owners = User.objects.filter(pk=user_id, email_canonical=email_canonical, deleted_at=None)
+    return owners.filter(email_verified_at__isnull=False).exists()
+
+
 def request_password_reset(email: str) -> None:
     """Mail a one-use link to the owner of `email`, if there is one."""
     jobs.send_mail_to_address.enqueue("password_reset", email)

@@ -7,6 +7,7 @@ from accounts import address_views, invitation_views, life_cycle_views, own_view
 from accounts.second_factor import urls as second_factor_urls
 
 urlpatterns = [
+    path("", views.own_account, name="own_account"),
     path("signup/", views.signup, name="signup"),
     path("invitation/", invitation_views.invitation, name="invitation"),
     path("invitation/ask/", invitation_views.ask_for_invitation, name="ask_for_invitation"),

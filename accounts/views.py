@@ -174,14 +174,23 @@ def verify_email(request: HttpRequest) -> HttpResponse:
         try:
             services.verify_email(token)
         except AccountError:
-            return _unusable_verification(request)
+            return _used_verification(request, token)
         request.session.pop(_VERIFY_TOKEN, None)
         messages.success(request, _("Thank you, your address is confirmed. You can sign in now."))
         return SeeOther(reverse("login"))
     known = links.read_verification_token(token)
-    if known is None:
-        return _unusable_verification(request)
+    if known is None or services.is_verified(token):
+        return _used_verification(request, token)
     return render(request, "accounts/verify_email.html", {"valid": True, "email": known[1]})
+
+
+def _used_verification(request: HttpRequest, token: str) -> HttpResponse:
+    """Lead whoever has confirmed their address already to the login."""
+    if not services.is_verified(token):
+        return _unusable_verification(request)
+    request.session.pop(_VERIFY_TOKEN, None)
+    messages.info(request, _("Your address is confirmed already. You can sign in."))
+    return SeeOther(reverse("login"))
 
 
 def _unusable_verification(request: HttpRequest) -> HttpResponse:
@@ -265,6 +274,13 @@ class ChangePassword(RefusedWith422, views.PasswordChangeView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return {**super().get_context_data(**kwargs), "password_rules": policy.rules()}
+
+
+@login_required
+@require_safe
+def own_account(request: HttpRequest) -> HttpResponse:
+    """Where people look who shorten the address of one of these pages."""
+    return redirect("profile")
 
 
 @never_cache

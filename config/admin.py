@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
+from typing import Any, cast
 
 import structlog
 from django.contrib import admin, messages
@@ -15,7 +15,8 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db import DataError
-from django.http import HttpRequest, HttpResponseRedirect
+from django.db.models import DateTimeField, Model
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import reverse
@@ -28,6 +29,7 @@ from auditlog.history import ObjectHistory
 from config import errors, row_security
 from config.dashboard import dashboard
 from config.paging import CappedPaginator
+from config.templatetags.moments import moment
 
 log = structlog.get_logger("gatehouse.admin")
 
@@ -110,7 +112,47 @@ class GatehouseAdminSite(admin.AdminSite):
         return HttpResponseRedirect(reverse("password_change"))
 
 
+class _Moment:
+    """A column or read-only field that shows a date and time of the model as every page does."""
+
+    def __init__(self, field: DateTimeField[Any, Any]) -> None:
+        self.__name__ = self.admin_order_field = field.name
+        self.short_description = field.verbose_name
+
+    def __call__(self, row: Model) -> str:
+        return moment(getattr(row, self.__name__))
+
+
+@cache
+def _moments(model: type[Model]) -> dict[str, _Moment]:
+    return {field.name: _Moment(field) for field in model._meta.fields if isinstance(field, DateTimeField)}
+
+
+def _put(moments: dict[str, _Moment], names: Sequence[Any]) -> list[Any]:
+    """Return `names` of columns or fields, each replaced that `moments` has; several may stand on one line."""
+    return [_put(moments, name) if isinstance(name, list | tuple) else moments.get(name, name) for name in names]
+
+
 class LargeTableChangeList(ChangeList):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except IncorrectLookupParameters as fault:  # at which Django would show the whole list without a word
+            raise SuspiciousOperation from fault
+        for spec in self.filter_specs:
+            self._require_choice(spec)
+        # Only now: until the order of the rows is settled, columns go by their names.
+        moments = _moments(self.model)
+        self.list_display = _put(moments, self.list_display)
+        self.list_display_links = self.list_display_links and _put(moments, self.list_display_links)
+        self.sortable_by = self.sortable_by and _put(moments, self.sortable_by)
+
+    def _require_choice(self, spec: Any) -> None:
+        # Of times any range will do, whichever are offered.
+        is_asked = spec.used_parameters and not isinstance(spec, admin.DateFieldListFilter)
+        if is_asked and not any(choice["selected"] for choice in spec.choices(self)):
+            raise SuspiciousOperation(f"{spec.title}: no such choice")
+
     def get_ordering_field(self, field_name: Callable[..., Any] | str) -> Any:
         """Sort by the columns in `sortable_by` only, also when the address asks for another one."""
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
@@ -119,7 +161,8 @@ class LargeTableChangeList(ChangeList):
 class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
     """A model admin without full counts, with bounded pages, and with filters on what it offers only.
 
-    Its history page is the audit trail's.
+    Dates and times of the model are shown by `moment` in lists and where they are not edited. Its history page is the
+    audit trail's.
 
     `sortable_by` names the columns that an index can sort.
     """
@@ -133,6 +176,14 @@ class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LargeTableChangeList
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        shown, model = context["adminform"], cast("type[Model]", self.model)
+        # What is edited stays a field of the form.
+        moments = {name: each for name, each in _moments(model).items() if name in shown.readonly_fields}
+        shown.readonly_fields = _put(moments, shown.readonly_fields)
+        shown.fieldsets = [(name, {**told, "fields": _put(moments, told["fields"])}) for name, told in shown.fieldsets]
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Filter by what `list_filter` offers only: any other is a question, letter by letter, about a secret."""

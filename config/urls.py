@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from accounts.views import home
-from config import mail_preview
+from config import mail_preview, style_guide
 
 urlpatterns = [
     path("", home, name="home"),
@@ -18,6 +18,7 @@ if settings.DEVELOPMENT:
         path("dev/mail/", mail_preview.mail_list, name="mail_preview"),
         path("dev/mail/<str:name>/", mail_preview.mail_detail, name="mail_detail"),
         path("dev/mail/<str:name>/html/", mail_preview.mail_html, name="mail_html"),
+        path("dev/style/", style_guide.style_guide, name="style_guide"),
     ]
 
 handler400 = "config.errors.bad_request"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django import template
-from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -23,7 +20,6 @@ from healthcheck.statistics import Cap
 register = template.Library()
 # The classes of the site's style sheet for what is well, doubtful and wrong.
 _TONES = {Status.PASS: "open", Status.WARN: "expired", Status.FAIL: "failed"}
-_FORMS = {"": "%Y-%m-%d %H:%M:%S %Z", "clock": "%H:%M", "day": "%-d %b", "hour": "%-d %b %H:%M"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -172,17 +168,3 @@ def percent(share: float | None) -> str:
     if share is None:
         return "–"
     return "100 %" if share >= 1 else f"{min(share * 100, 99.99):.2f} %"
-
-
-@register.simple_tag
-def moment(at: datetime | str | None, form: str = "") -> SafeString | str:
-    """Return a moment in the zone of the request; `form` is one of `_FORMS`. For `moments.js`, which see."""
-    if at is None:
-        return "–"
-    utc = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
-    zone = timezone.get_current_timezone_name()
-    chosen = format_html(' data-zone="{}" title="{}"', zone, f"{utc:%Y-%m-%d %H:%M:%S} UTC") if zone != "UTC" else ""
-    text = f"{timezone.localtime(utc):{_FORMS[form]}}"
-    return format_html(
-        '<time datetime="{}" data-moment="{}"{}>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", form, chosen, text
-    )

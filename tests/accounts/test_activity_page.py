@@ -7,7 +7,7 @@ import re
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client, RequestFactory
-from django.utils.html import strip_tags
+from django.utils.html import escape, strip_tags
 
 from accounts import services
 from accounts.models import User
@@ -32,12 +32,14 @@ def lines(browser: Client, **asked: str) -> list[str]:
 
 def test_a_change_is_told_in_a_sentence_with_address_and_browser(owners_browser: Client, owner: User) -> None:
     form = {"full_name": "Olivia O.", "bio": "Hello", "version": owner.version}
-    owners_browser.post("/accounts/profile/", form, REMOTE_ADDR="192.0.2.9", HTTP_USER_AGENT="Firefox <b>/1")
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0 <b>"
+    owners_browser.post("/accounts/profile/", form, REMOTE_ADDR="192.0.2.9", HTTP_USER_AGENT=agent)
     newest = lines(owners_browser)[0]
     assert newest.startswith(
         "Your account was changed Full name changed from “Olivia Owner” to “Olivia O.” About you: “Hello” added"
     )
-    assert newest.endswith("UTC from 192.0.2.9 Firefox &lt;b&gt;/1")
+    assert newest.endswith("UTC from 192.0.2.9 Firefox on Linux")
+    assert f'<span title="{escape(agent)}">Firefox on Linux</span>' in owners_browser.get(ACTIVITY).content.decode()
 
 
 def test_signing_in_and_out_and_a_new_password_are_there(stranger: Client, owner: User) -> None:

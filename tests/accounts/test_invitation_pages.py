@@ -280,7 +280,7 @@ def test_inviting_again_says_that_the_old_terms_stand(inviters_browser: Client) 
 
 def test_making_a_link_and_showing_it(inviters_browser: Client) -> None:
     support = str(Group.objects.get(name="Support").pk)
-    fields = {"emails": "", "domain": "example.org", "max_uses": "3", "days": "2", "roles": [support]}
+    fields = {"by": "link", "emails": "", "domain": "example.org", "max_uses": "3", "days": "2", "roles": [support]}
     response = inviters_browser.post(LIST, fields)
     invitation = Invitation.objects.get()
     assert (response.status_code, response["Location"]) == (303, detail(invitation))
@@ -299,14 +299,19 @@ def test_making_a_link_and_showing_it(inviters_browser: Client) -> None:
         ({"emails": " ".join(f"a{number}@example.com" for number in range(101))}, "emails"),
         ({"emails": "ada@example.com", "domain": "example.com"}, "domain"),
         ({"emails": "ada@example.com", "max_uses": "2"}, "max_uses"),
-        ({"max_uses": "0"}, "max_uses"),
-        ({"max_uses": "x"}, "max_uses"),
-        ({"max_uses": "10001"}, "max_uses"),
-        ({"days": "-1"}, "days"),
-        ({"domain": "no domain"}, "domain"),
-        ({"note": "x" * 501}, "note"),
-        ({"roles": ["999999"]}, "roles"),
-        ({"roles": ["x"]}, "roles"),
+        ({"by": "link", "max_uses": "0"}, "max_uses"),
+        ({"by": "link", "max_uses": "x"}, "max_uses"),
+        ({"by": "link", "max_uses": "10001"}, "max_uses"),
+        ({"by": "link", "days": "-1"}, "days"),
+        ({"by": "link", "domain": "no domain"}, "domain"),
+        ({"by": "link", "note": "x" * 501}, "note"),
+        ({"by": "link", "roles": ["999999"]}, "roles"),
+        ({"by": "link", "roles": ["x"]}, "roles"),
+        ({"emails": ""}, "emails"),
+        ({}, "emails"),
+        ({"emails": " ,\n"}, "emails"),
+        ({"by": "link", "emails": "ada@example.com"}, "emails"),
+        ({"by": "pigeon", "emails": "ada@example.com"}, "by"),
     ],
 )
 def test_what_makes_no_sense_is_said_beside_its_field(
@@ -322,7 +327,7 @@ def test_only_roles_that_one_may_grant_are_offered_and_taken(inviters_browser: C
     page = inviters_browser.get(LIST)
     assert {str(group) for group in page.context["form"].fields["roles"].queryset} == {"Member", "Support"}
     above = str(Group.objects.get(name="Administrator").pk)
-    response = inviters_browser.post(LIST, {"max_uses": "1", "roles": [above]})
+    response = inviters_browser.post(LIST, {"by": "link", "max_uses": "1", "roles": [above]})
     assert (response.status_code, list(response.context["form"].errors)) == (422, ["roles"])
 
 

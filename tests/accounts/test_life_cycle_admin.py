@@ -12,9 +12,10 @@ from django.test import Client
 
 from accounts import life_cycle, services
 from accounts.life_cycle_admin import StateFilter
-from accounts.models import User, UserState
+from accounts.models import Session, User, UserState
+from auditlog.models import Record
 from tests.accounts.conftest import codes, run_jobs, text_of
-from tests.accounts.test_user_admin import LIST, as_form, change_path, run_action
+from tests.accounts.test_user_admin import LIST, as_form, change_path, confirm, run_action
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -140,7 +141,7 @@ def test_who_lacks_the_permission_neither_sees_nor_uses_it(inviters_browser: Cli
 def test_the_state_is_shown_in_list_and_page(admins_browser: Client, owner: User, administrator: User) -> None:
     planned = life_cycle.schedule_erasure(owner, after=life_cycle.grace(), acting_user=administrator)
     for path in (LIST, change_path(owner)):
-        assert f"to be erased: {planned.day} {planned:%B %Y, %H:%M}" in text_of(admins_browser.get(path))
+        assert f">{planned.day} {planned:%B %Y, %H:%M} UTC</time>" in text_of(admins_browser.get(path))
     assert erase_path(owner) in text_of(admins_browser.get(change_path(owner)))
 
 
@@ -200,3 +201,35 @@ def test_each_rare_state_is_found_by_its_index(state: str, index: str, rf: Any) 
         rf.get("/"), User.objects.all()
     )
     assert index in chosen.explain()
+
+
+@pytest.mark.parametrize("action", ["deactivate", "schedule_erasure", "sign_out"])
+def test_what_shuts_people_out_is_asked_first_and_recorded_with_its_reason(
+    admins_browser: Client, owner: User, colleague: User, action: str
+) -> None:
+    Client().force_login(owner)
+    chosen = {"action": action, "_selected_action": [str(owner.pk), str(colleague.pk)]}
+    asked = admins_browser.post(LIST, chosen)
+    assert asked.status_code == 200
+    assert all(words in text_of(asked) for words in ("This is about 2 people.", "<li>owner</li>", "<li>colleague</li>"))
+    assert (state_of(owner), Session.objects.count()) == (UserState.ACTIVE, 2)
+    long = confirm(admins_browser, asked.context["form"], reason="why\nnot")
+    assert (long.status_code, codes(long.context["form"], "reason")) == (422, ["control_characters"])
+    assert "<li>owner</li>" in text_of(long)
+    answer = confirm(admins_browser, asked.context["form"], reason="They asked by letter.")
+    assert answer.redirect_chain == [(LIST, 302)]
+    assert Session.objects.count() == 1
+    assert Record.objects.filter(reason="They asked by letter.").exists()
+    assert not User.objects.filter(pk__in=[owner.pk, colleague.pk], is_active=True, erase_at=None).exists() or (
+        action == "sign_out"
+    )
+
+
+def test_nothing_is_confirmed_that_was_not_offered(
+    inviters_browser: Client, admins_browser: Client, owner: User
+) -> None:
+    form = {"ids": str(owner.pk), "reason": ""}
+    assert inviters_browser.post(f"{LIST}confirm/", form | {"action": "deactivate"}).status_code == 403
+    for action in ("", "restore", "delete_selected", "__class__"):
+        assert admins_browser.post(f"{LIST}confirm/", form | {"action": action}).status_code == 403
+    assert state_of(owner) == UserState.ACTIVE

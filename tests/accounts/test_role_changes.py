@@ -253,7 +253,7 @@ def test_the_admin_takes_a_role_from_all_whom_a_filter_shows(admins_browser: Cli
 
 
 def test_too_many_at_a_time_are_refused(admins_browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accounts.role_admin.MOST", 2)
+    monkeypatch.setattr("accounts.asking_admin.MOST", 2)
     people = members(3)
     answer = choose(admins_browser, "give_role", people, select_across="1")
     assert "At most 2 people at a time." in text_of(admins_browser.get(answer["Location"]))

@@ -18,6 +18,7 @@ from accounts.session_engine import digest_of
 from accounts.user_agents import readable
 from auditlog.models import Record
 from tests.accounts.conftest import sign_in, text_of
+from tests.accounts.test_user_admin import run_action
 from tests.factories import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -232,8 +233,7 @@ def test_staff_sign_somebody_out_everywhere(
     laptop: Client, phone: Client, owner: User, colleague: User, inviters_browser: Client, administrator: User
 ) -> None:
     keeper = signed_in(SAFARI, name="keeper")
-    about = {"action": "sign_out", "_selected_action": [str(owner.pk), str(administrator.pk)]}
-    answer = inviters_browser.post("/admin/accounts/user/", about, follow=True)
+    answer = run_action(inviters_browser, "sign_out", owner, administrator)
     assert "2 sessions ended." in text_of(answer)
     assert "“keeper”: You may not edit this person." in text_of(answer)
     assert not is_signed_in(laptop)

@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import searching, services
+from accounts.asking_admin import ActionForm
 from accounts.errors import MESSAGES, AccountError
 from accounts.models import ReservedUsername, User
 from auditlog.models import Record
@@ -49,8 +50,15 @@ def listed(browser: Client, query: str = "") -> list[str]:
 
 
 def run_action(browser: Client, action: str, *users: User) -> Any:
+    """Press it in the list, and confirm it where that asks."""
     fields = {"action": action, "_selected_action": [str(user.pk) for user in users], "index": "0"}
-    return browser.post(LIST, fields, follow=True)
+    answer = browser.post(LIST, fields, follow=True)
+    form = (answer.context or {}).get("form")
+    return confirm(browser, form) if isinstance(form, ActionForm) else answer
+
+
+def confirm(browser: Client, form: ActionForm, **typed: str) -> Any:
+    return browser.post(f"{LIST}confirm/", {**form.initial, **typed}, follow=True)
 
 
 @pytest.fixture
@@ -171,7 +179,6 @@ def test_every_way_to_find_somebody_reads_a_range_of_one_index(db: None) -> None
         ("?is_staff__exact=1", ["keeper"]),
         ("?is_superuser__exact=1", ["keeper"]),
         ("?is_superuser__exact=0&state=active", ["owner"]),
-        ("?state=nonsense", ["gone", "keeper", "leaving", "owner", "shut-out"]),
         ("?created_at__gte=2000-01-01T00:00:00Z", ["gone", "keeper", "leaving", "owner", "shut-out"]),
         ("?created_at__lt=2000-01-01T00:00:00Z", []),
     ],

@@ -88,9 +88,12 @@ def test_a_link_confirms_once(newcomer: User) -> None:
     assert confirm(first, token).status_code == 303
     newcomer.refresh_from_db()
     verified_at = newcomer.email_verified_at
-    for refused in (second.post(VERIFY), first.post(VERIFY), confirm(Client(), token)):
-        assert refused.status_code == 404
-        assert "This link no longer works" in text_of(refused)
+    third = Client()
+    for browser, again in ((second, second.post(VERIFY, follow=True)), (third, open_link(third, token))):
+        assert again.redirect_chain[-1] == (LOGIN, 303)
+        assert "Your address is confirmed already. You can sign in." in text_of(again)
+        assert browser.get(VERIFY).status_code == 404, "the token is spent in this browser too"
+    assert first.post(VERIFY).status_code == 404
     newcomer.refresh_from_db()
     assert newcomer.email_verified_at == verified_at
 

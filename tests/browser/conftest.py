@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +18,9 @@ from pytest_django.fixtures import Settings
 from accounts import invitations
 from accounts.models import Invitation, User
 from config.worker import Worker
+from tests.chromium import CHROMIUM, launched
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARTEFACTS = Path(__file__).resolve().parents[2] / ".artefacts"
-QUIET = [
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.hookimpl(trylast=True)
@@ -47,9 +39,7 @@ def chromium() -> Iterator[Browser]:
     # Playwright's event loop makes Django think that the tests are asynchronous code; they are not.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
-        # Chromium's own sandbox does not run as root, as in a container.
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + sandbox)
+        browser = launched(playwright)
         yield browser
         browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core import mail
 from django.utils import timezone
 
 from accounts.models import Invitation, User
+from auditlog import acting_as
 from config import mail_preview
 from config.worker import Worker
 from tests.browser.conftest import Arrive, Visitor, invite, make_link
@@ -23,6 +26,10 @@ def sign_in(visitor: Visitor, name: str, password: str = PASSWORD) -> None:
     visitor.go("/accounts/login/")
     visitor.fill(username=name, password=password)
     visitor.submit()
+
+
+def with_or_without(javascript: bool) -> str:
+    return "with-javascript" if javascript else "without-javascript"
 
 
 @pytest.mark.parametrize("javascript", [True, False])
@@ -42,7 +49,7 @@ def test_a_stranger_signs_up_confirms_and_signs_in(arrive: Arrive, newest_link: 
     visitor.submit()
     assert visitor.page.url.endswith("/accounts/profile/")
     assert "Ada Lovelace" in visitor.page.content()
-    visitor.screenshot(f"journey-signup-{'with' if javascript else 'without'}-javascript")
+    visitor.screenshot(f"journey-signup-{with_or_without(javascript)}")
 
     visitor.page.click("header >> text=Sign out")
     visitor.go("/accounts/profile/")
@@ -67,14 +74,16 @@ def test_a_refused_form_says_why_at_the_top_and_beside_the_field(visitor: Visito
     visitor.screenshot("signup-refused")
 
 
-def test_a_forgotten_password_is_replaced(visitor: Visitor, newest_link: NewestLink) -> None:
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_forgotten_password_is_replaced(arrive: Arrive, newest_link: NewestLink, javascript: bool) -> None:
     owner = UserFactory.create(username="owner")
+    visitor = arrive(java_script_enabled=javascript)
     visitor.go("/accounts/login/")
     visitor.page.click("text=Choose a new one")
     visitor.fill(email=owner.email)
     visitor.submit()
     visitor.page.goto(newest_link(owner.email))
-    visitor.screenshot("journey-reset")
+    visitor.screenshot(f"journey-reset-{with_or_without(javascript)}")
     new = "Another-Horse-8-Battery"
     visitor.fill(new_password1=new, new_password2=new)
     visitor.submit()
@@ -166,6 +175,7 @@ def test_an_invited_person_comes_in_by_mail_and_signs_in_at_once(arrive: Arrive,
     assert "Bring <b>tea</b>." in invited.page.inner_text("blockquote")
     assert invited.page.input_value("[name=email]") == "Grace@Example.com"
     assert invited.page.is_disabled("[name=email]")
+    invited.screenshot(f"journey-invited-{with_or_without(javascript)}")
     invited.fill(username="grace", password=PASSWORD)
     invited.submit()
     assert "Welcome. You can sign in now." in invited.text()
@@ -253,3 +263,48 @@ def test_one_browser_signs_the_other_out_at_its_next_click(arrive: Arrive) -> No
     assert "/accounts/login/?next=/accounts/security/sessions/" in phone.page.url
     laptop.go("/accounts/profile/")
     assert laptop.page.url.endswith("/accounts/profile/")
+
+
+def test_an_administrator_invites_a_file_of_people(arrive: Arrive, tmp_path: Path) -> None:
+    UserFactory.create(username="gatekeeper", is_staff=True, is_superuser=True)
+    file = tmp_path / "guests.csv"
+    file.write_text("email,roles,note\nada@example.com,Support,Hello\nnonsense,,\ngrace@example.com,,\n")
+    administrator = arrive()
+    sign_in(administrator, "gatekeeper")
+    administrator.go("/admin/accounts/import/add/")
+    administrator.page.check("[name=kind][value=invitations]")
+    administrator.page.set_input_files("#id_file", str(file))
+    administrator.page.click("text='Check the file'")
+    assert "2 to do" in administrator.text()
+    administrator.screenshot("journey-csv-verdicts")
+    administrator.page.click("text='Import now'")
+    Worker(once=True).run()
+    administrator.page.reload()
+    assert "2 done" in administrator.text()
+    administrator.go("/admin/accounts/invitation/")
+    administrator.screenshot("journey-csv-invited")
+    assert administrator.page.locator("#result_list tbody tr").count() == 2
+    assert sorted(message.to[0] for message in mail.outbox if "invited" in message.subject) == [
+        "ada@example.com",
+        "grace@example.com",
+    ]
+
+
+def test_an_auditor_finds_who_changed_what(arrive: Arrive) -> None:
+    keeper = UserFactory.create(username="keeper", is_staff=True, is_superuser=True)
+    ada = UserFactory.create(username="ada", full_name="Ada")
+    auditor = UserFactory.create(username="auditor", is_staff=True)
+    auditor.groups.set(Group.objects.filter(name="Auditor"))
+    with acting_as(keeper, reason="She asked for it by letter."):
+        ada.full_name = "Ada Lovelace"
+        ada.save()
+    visitor = arrive()
+    sign_in(visitor, "auditor")
+    visitor.go("/admin/")
+    visitor.page.click("#content >> text=Audit trail >> nth=-1")
+    visitor.fill(q="ada")
+    visitor.page.press("[name=q]", "Enter")
+    visitor.page.click("main tbody th a >> nth=0")
+    shown = visitor.text()
+    assert all(words in shown for words in ("keeper", "She asked for it by letter.", "Ada Lovelace"))
+    visitor.screenshot("journey-auditor")

@@ -62,7 +62,7 @@ def test_a_suggestion_fills_both_fields_and_can_be_used(visitor: Visitor) -> Non
     assert first.get_attribute("type") == again.get_attribute("type") == "text"
     assert "This password was made for you" in visitor.text()
     assert look(visitor, "password-suggested") == []
-    visitor.page.click("text=Show the password")  # and hide it again
+    visitor.page.click("[data-show]")  # and hide it again
     assert first.get_attribute("type") == "password"
     visitor.fill(old_password=PASSWORD)
     visitor.submit()

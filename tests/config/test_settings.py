@@ -212,7 +212,7 @@ from django.test import Client
 browser = Client(headers={"host": "accounts.example.com", "x-forwarded-proto": "https"})
 print(json.dumps({
     "malformed": [browser.get("/?%00").status_code, browser.get("/?%00").get("Strict-Transport-Security")],
-    "preview": browser.get("/dev/mail/").status_code,
+    "development": [browser.get(path).status_code for path in ("/dev/mail/", "/dev/style/")],
     "cookies": [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, settings.DEVICE_COOKIE_NAME,
                 default_storage(HttpRequest()).cookie_name],
     "attributes": [settings.SESSION_COOKIE_SECURE, settings.SESSION_COOKIE_HTTPONLY, settings.SESSION_COOKIE_SAMESITE,
@@ -225,7 +225,7 @@ def test_in_production_cookies_and_answers_belong_to_https_and_no_mail_is_shown(
     found = json.loads(start(PRODUCTION, IN_PRODUCTION).stdout)
     assert found == {
         "malformed": [400, "max-age=63072000; includeSubDomains; preload"],
-        "preview": 404,
+        "development": [404, 404],
         "cookies": ["__Host-sessionid", "__Host-csrftoken", "__Host-device", "__Host-messages"],
         "attributes": [True, True, "Lax"] * 2,
     }

@@ -102,14 +102,6 @@ def test_a_share_is_whole_only_when_nothing_is_missing() -> None:
     ]
 
 
-def test_a_moment_is_told_in_utc_until_the_reader_s_zone_is_known() -> None:
-    assert health.moment(MINUTE) == (
-        '<time datetime="2026-03-01T12:00:00Z" data-moment="">2026-03-01 12:00:00 UTC</time>'
-    )
-    assert health.moment("2026-03-01T13:00:00+01:00", "clock").endswith(">12:00</time>")
-    assert health.moment(None) == "–"
-
-
 def test_every_code_of_the_probes_has_advice_of_its_own() -> None:
     for name, code in overall.CODES.items():
         assert advice.advice(name, code) is advice._ADVICE[name, code]

@@ -30,6 +30,7 @@ EVERYBODY, SIGNED_IN, STAFF, SUPERUSER = "yyyyyy", "lyyyyy", "llyyyy", "llnnny"
 NOBODY = "llnnnn"  # of the staff
 DOORS: dict[str, Row] = {
     "": EVERYBODY,
+    "accounts/": (SIGNED_IN, "l-----"),
     "accounts/signup/": EVERYBODY,
     "accounts/invitation/": "ayyyyy",  # without the link there is nothing to see, or one is in already
     "accounts/invitation/ask/": ("------", "aaaaaa"),
@@ -99,6 +100,7 @@ DOORS: dict[str, Row] = {
     "admin/accounts/import/<path:object_id>/report/": "llaaay",
     "admin/accounts/invitation/figures/": STAFF,
     "admin/accounts/user/<path:object_id>/erase/": "llnnyy",
+    "admin/accounts/user/confirm/": ("ll----", "llnnnn"),  # of no action
     "admin/accounts/user/roles/": ("ll-n--", "llynyy"),
     "admin/auditlog/record/export/": ("lln---", "llnyyy"),
     "admin/auditlog/record/<path:object_id>/restore/": "llnnyy",
@@ -120,6 +122,7 @@ DOORS: dict[str, Row] = {
     "dev/mail/": EVERYBODY,
     "dev/mail/<str:name>/": EVERYBODY,
     "dev/mail/<str:name>/html/": EVERYBODY,
+    "dev/style/": EVERYBODY,
 }
 # Of each model in the admin: its list, the form for a new one, the page of one (a GET, a POST), and its history. Nobody
 # deletes anything there, and the short address of one leads all staff to its page, which decides.

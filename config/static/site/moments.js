@@ -1,26 +1,34 @@
 // Shows each moment as the reader writes them: in the zone that they chose (data-zone), else in that of their browser.
 // UTC stays in its title. Without this file the page says the chosen zone, or UTC.
-const momentForms = {
-  "": { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" },
-  clock: { hour: "2-digit", minute: "2-digit" },
-  day: { month: "short", day: "numeric" },
-  hour: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
-};
+(() => {
+  const clock = { hour: "2-digit", minute: "2-digit" };
+  const day = { month: "short", day: "numeric" };
+  const second = { year: "numeric", ...day, ...clock, second: "2-digit", timeZoneName: "short" };
+  const forms = {
+    "": second,
+    exact: second,
+    minute: { year: "numeric", month: "long", day: "numeric", ...clock, timeZoneName: "short" },
+    date: { year: "numeric", month: "long", day: "numeric" },
+    clock,
+    day,
+    hour: { ...day, ...clock },
+  };
 
-function localise(page) {
-  for (const moment of page.querySelectorAll("time[data-moment]")) {
-    moment.title ||= moment.textContent;
-    try {
-      moment.textContent = new Date(moment.dateTime).toLocaleString(document.documentElement.lang || undefined, {
-        ...momentForms[moment.dataset.moment],
-        timeZone: moment.dataset.zone,
-      });
-    } catch {
-      // A zone that the browser has not heard of yet: what the server wrote is in it.
+  function localise(page) {
+    for (const moment of page.querySelectorAll("time[data-moment]")) {
+      moment.title ||= moment.dateTime.replace("T", " ").replace("Z", " UTC");
+      try {
+        moment.textContent = new Date(moment.dateTime).toLocaleString(document.documentElement.lang || undefined, {
+          ...forms[moment.dataset.moment],
+          timeZone: moment.dataset.zone,
+        });
+      } catch {
+        // A zone that the browser has not heard of yet: what the server wrote is in it.
+      }
     }
   }
-}
 
-localise(document);
-// A script that fetched a page says so here before it shows a part of it.
-document.addEventListener("fetched", (event) => localise(event.detail));
+  localise(document);
+  // A script that fetched a page says so here before it shows a part of it.
+  document.addEventListener("fetched", (event) => localise(event.detail));
+})();
