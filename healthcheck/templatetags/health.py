@@ -8,6 +8,7 @@ from typing import Any
 
 from django import template
 from django.utils import timezone
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -23,7 +24,7 @@ from healthcheck.statistics import Cap
 register = template.Library()
 # The classes of the site's style sheet for what is well, doubtful and wrong.
 _TONES = {Status.PASS: "open", Status.WARN: "expired", Status.FAIL: "failed"}
-_FORMS = {"": "%Y-%m-%d %H:%M:%S %Z", "clock": "%H:%M", "day": "%-d %b", "hour": "%-d %b %H:%M"}
+_FORMS = {"": "Y-m-d H:i:s T", "clock": "H:i", "day": "j M", "hour": "j M H:i"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -108,7 +109,7 @@ def reading(finding: Finding) -> Any:
 @register.filter
 def grouped(number: float | None) -> str:
     """Return a whole number with its thousands apart."""
-    return "–" if number is None else f"{number:,.0f}"
+    return "–" if number is None else number_format(f"{number:.0f}", force_grouping=True)
 
 
 @register.filter
@@ -141,7 +142,7 @@ def state_called(state: str) -> Any:
 
 
 def _short(number: float) -> str:
-    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    return grouped(number) if abs(number) >= 100 else number_format(f"{number:.3g}")
 
 
 @register.filter
@@ -171,7 +172,8 @@ def percent(share: float | None) -> str:
     """Return a share from 0 to 1; it is 100 % only when nothing at all is missing."""
     if share is None:
         return "–"
-    return "100 %" if share >= 1 else f"{min(share * 100, 99.99):.2f} %"
+    text = "100" if share >= 1 else f"{min(share * 100, 99.99):.2f}"
+    return f"{number_format(text)} %"
 
 
 @register.simple_tag
@@ -182,7 +184,7 @@ def moment(at: datetime | str | None, form: str = "") -> SafeString | str:
     utc = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
     zone = timezone.get_current_timezone_name()
     chosen = format_html(' data-zone="{}" title="{}"', zone, f"{utc:%Y-%m-%d %H:%M:%S} UTC") if zone != "UTC" else ""
-    text = f"{timezone.localtime(utc):{_FORMS[form]}}"
+    text = date_format(timezone.localtime(utc), _FORMS[form])
     return format_html(
         '<time datetime="{}" data-moment="{}"{}>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", form, chosen, text
     )

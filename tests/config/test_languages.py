@@ -163,21 +163,23 @@ def test_every_text_of_a_template_can_be_translated() -> None:
 
 
 def test_every_label_and_message_of_the_code_can_be_translated() -> None:
-    keywords = {"help_text", "label", "verbose_name", "verbose_name_plural", "description", "empty_label"}
+    labels = {"help_text", "label", "verbose_name", "verbose_name_plural", "description", "empty_label"}
     speakers = {"ValidationError", "success", "info", "warning", "error"}
     found = []
     for path in (path for app in APPS for path in (ROOT / app).rglob("*.py") if "migrations" not in path.parts):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            said = [keyword.value for keyword in node.keywords if keyword.arg in keywords]
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if name in speakers and getattr(getattr(node.func, "value", None), "id", "messages") == "messages":
-                said += node.args
+            said: list[ast.expr] = []
+            name = node.arg if isinstance(node, ast.keyword) else getattr(getattr(node, "targets", [None])[0], "id", "")
+            if name in labels and isinstance(node, ast.keyword | ast.Assign):
+                said = [node.value]
+            elif isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name in speakers and getattr(getattr(node.func, "value", None), "id", "messages") == "messages":
+                    said = node.args
             found += [
                 f"{path.relative_to(ROOT)}:{text.lineno} {text.value}"
                 for text in said
-                if isinstance(text, ast.Constant) and isinstance(text.value, str) and " " in text.value
+                if isinstance(text, ast.Constant) and re.search("[A-Z ]", str(text.value)) and text.value not in NAMES
             ]
     assert found == []
 
@@ -193,6 +195,18 @@ def test_german_has_its_own_way_for_each_date_that_is_spelt_out() -> None:
     }
     assert len(written) > 3
     assert [text for text in written if formats.get_format(text, lang="de") == text] == []
+
+
+def test_style_sheets_know_a_start_and_an_end_and_no_left_or_right() -> None:
+    sides = re.compile(r"[;{]\s*((?:[a-z-]+-)?(?:left|right)(?:-[a-z]+)?:|(?:text-align|float): (?:left|right))")
+    four = re.compile(r"((?:margin|padding|inset): \S+ (\S+) \S+ (?!\2;)\S+;)")
+    found = [
+        f"{path.name}: {match[1]}"
+        for path in (ROOT / "config" / "static").rglob("*.css")
+        for pattern in (sides, four)
+        for match in pattern.finditer(re.sub(r"\([^()]*\)", "", path.read_text(encoding="utf-8")))
+    ]
+    assert found == []
 
 
 # --- Who is spoken to how ---------------------------------------------------------------------------

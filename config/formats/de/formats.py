@@ -6,6 +6,7 @@ Django looks up the format itself like the name of one (`django.utils.formats.ge
 globals().update(
     {
         "j M": "j. M",
+        "j M H:i": "j. M, H:i",
         "j M Y": "j. M Y",
         "j M Y, H:i e": "j. M Y, H:i e",
         "j M Y, H:i:s e": "j. M Y, H:i:s e",
