@@ -272,7 +272,7 @@ class ProfileForm(forms.ModelForm[User]):
         label=_("Language"),
         required=False,
         choices=preferences.language_choices,
-        help_text=_("In which pages and mails speak. Without a choice, pages follow your browser."),
+        help_text=_("In which pages and mails speak. Without a choice, pages follow your browser, mails the site."),
     )
 
     class Meta:

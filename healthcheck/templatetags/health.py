@@ -127,6 +127,7 @@ _STATES = {
     "idle": gettext_lazy("idle"),
     "idle in transaction": gettext_lazy("idle in a transaction"),
     "idle in transaction (aborted)": gettext_lazy("idle in a failed transaction"),
+    "not visible": gettext_lazy("not visible"),
 }
 
 
