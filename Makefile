@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run dev test bench pictures lint format requirements clean system-venv
+.PHONY: help run dev test bench pictures lint format messages requirements clean system-venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,13 @@ format: .venv/.dev ## Format code and templates
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	find templates -name '*.html' -print0 | xargs -0 $(BIN)/djade --target-version 5.2
+
+messages: .venv/.run ## Collect what is to be translated into locale/, and compile what is
+	@command -v msgmerge >/dev/null || \
+		{ echo "make messages needs gettext. Please ask an administrator to run: apt-get install gettext"; exit 1; }
+	@$(DEPLOY_ENV) $(BIN)/python manage.py makemessages --all --no-wrap --no-location --no-obsolete \
+		--ignore 'tests/*' --ignore '.*'
+	@$(DEPLOY_ENV) $(BIN)/python manage.py compilemessages --ignore '.*'
 
 requirements: .venv/.dev ## Pin and hash the newest versions that requirements.in and -dev.in allow
 	$(BIN)/python -m pip install --quiet uv

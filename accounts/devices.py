@@ -13,6 +13,7 @@ from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from accounts import preferences
 from accounts.models import User
 from accounts.user_agents import readable, storable
 from config.client_address import client_address
@@ -32,11 +33,12 @@ def known_device(request: HttpRequest, account: str) -> str:
 def new_device(request: HttpRequest, user: User) -> tuple[str, str] | None:
     """Return name and address of the request's browser if `user`, as read before this login, has never used it.
 
-    None for the first login of all: that is how everybody begins.
+    The name is in the language of their mails. None for the first login of all: that is how everybody begins.
     """
     if not user.login_count or known_device(request, str(user.pk)):
         return None
-    return readable(storable(request.headers.get("User-Agent", ""))), client_address(request)
+    with preferences.of_user(user):
+        return readable(storable(request.headers.get("User-Agent", ""))), client_address(request)
 
 
 def remember(request: HttpRequest, user: User) -> None:

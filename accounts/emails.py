@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import translation
 
 from accounts import links, preferences
 from accounts.models import AddressChange, Invitation, User
@@ -104,14 +105,16 @@ def send_new_device(user: User, device: str, address: str, at: datetime) -> None
     """Tell `user` of a login with a browser that was new. Raises as `send` does."""
     about = {"user": user, "device": device, "address": address, "at": at}
     urls = {"sessions_url": links.absolute(reverse("session_list")), "reset_url": _doors(user)["reset_url"]}
-    _send("new_device", user.email, about | urls)
+    with preferences.of_user(user):
+        _send("new_device", user.email, about | urls)
     log.info("mail.sent", mail="new_device", user=str(user.pk))
 
 
-def send_invitation(invitation: Invitation) -> bool:
-    """Send an invitation to its address; returns True. Raises as `send` does."""
+def send_invitation(invitation: Invitation, language: str) -> bool:
+    """Send an invitation to its address, in the language with this code; returns True. Raises as `send` does."""
     url = links.invitation_url(invitation, mailed=True)
-    _send("invitation", invitation.email, {"invitation": invitation, "url": url})
+    with translation.override(language):
+        _send("invitation", invitation.email, {"invitation": invitation, "url": url})
     log.info("mail.sent", mail="invitation", invitation=str(invitation.pk))
     return True
 

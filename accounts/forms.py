@@ -268,7 +268,12 @@ class ProfileForm(forms.ModelForm[User]):
         choices=preferences.zone_choices,
         help_text=_("In which pages show times. UTC is shown when you point at one."),
     )
-    language = forms.ChoiceField(label=_("Language"), required=False, choices=preferences.language_choices)
+    language = forms.ChoiceField(
+        label=_("Language"),
+        required=False,
+        choices=preferences.language_choices,
+        help_text=_("In which pages and mails speak. Without a choice, pages follow your browser, mails the site."),
+    )
 
     class Meta:
         model = User

@@ -169,7 +169,8 @@ class InvitationAdmin(LargeTableAdmin):
             try:
                 act(invitation.pk, acting_user=cast("User", request.user))
             except AccountError as refusal:
-                self.message_user(request, f"“{invitation}”: {refusal.message}", messages.WARNING)
+                name = _("“%(name)s”") % {"name": invitation}
+                self.message_user(request, f"{name}: {refusal.message}", messages.WARNING)
             except PermissionDenied:
                 refused = _("“%(invitation)s”: you may not hand out its roles.")
                 self.message_user(request, refused % {"invitation": invitation}, messages.WARNING)

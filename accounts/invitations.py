@@ -23,7 +23,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 import auditlog
-from accounts import identity, jobs, links, rules
+from accounts import identity, jobs, links, preferences, rules
 from accounts.errors import AccountError
 from accounts.models import Invitation, Opening, Redemption, User, UserState
 from config.database.locks import hold_until_commit
@@ -83,12 +83,12 @@ def _invite_address(email: str, terms: Terms, acting_user: User | None) -> Invit
         # Whoever could not send it themselves does not make it go out by inviting again.
         may = rules.may(acting_user, "send_invitation", earlier)
         with auditlog.acting_as(reason="invited again"):
-            return _send_again(earlier) if may and _is_due(earlier) else earlier
+            return _send_again(earlier, acting_user) if may and _is_due(earlier) else earlier
     if earlier is not None:
         Invitation.objects.filter(pk=earlier.pk).update(lapsed_at=Now())
     invitation = _new(terms, acting_user, email=email)
     _insert([invitation], terms.roles, acting_user)
-    jobs.send_invitation.enqueue(str(invitation.pk))
+    jobs.send_invitation.enqueue(str(invitation.pk), preferences.language_of_guests(acting_user))
     return invitation
 
 
@@ -203,7 +203,7 @@ def resend(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation:
         invitation = _locked(invitation_id)
         rules.require(acting_user, "send_invitation", invitation)
         _require_sendable(invitation)
-        return _send_again(invitation)
+        return _send_again(invitation, acting_user)
 
 
 @auditlog.acting_as(reason="given a new link")
@@ -214,7 +214,7 @@ def replace(invitation_id: uuid.UUID, *, acting_user: User | None) -> Invitation
         rules.require(acting_user, "replace_invitation", invitation)
         _require_sendable(invitation)
         invitation.nonce = uuid.uuid4()
-        return _send_again(invitation, also=["nonce"])
+        return _send_again(invitation, acting_user, also=["nonce"])
 
 
 @auditlog.acting_as(reason="revoked")
@@ -251,7 +251,7 @@ def _require_sendable(invitation: Invitation) -> None:
         raise AccountError("invitation_sent_recently")
 
 
-def _send_again(invitation: Invitation, also: Sequence[str] = ()) -> Invitation:
+def _send_again(invitation: Invitation, acting_user: User | None, also: Sequence[str] = ()) -> Invitation:
     """Extend inside the caller's transaction, which has locked the row and changed the columns `also`.
 
     Queue a mail if there is an address to send it to.
@@ -261,7 +261,7 @@ def _send_again(invitation: Invitation, also: Sequence[str] = ()) -> Invitation:
     invitation.asked_at = None
     if invitation.email:
         invitation.delivery, invitation.sent_at = Delivery.QUEUED, timezone.now()
-        jobs.send_invitation.enqueue(str(invitation.pk))
+        jobs.send_invitation.enqueue(str(invitation.pk), preferences.language_of_guests(acting_user))
     invitation.save(update_fields=["expires_at", "asked_at", "delivery", "sent_at", *also])
     return invitation
 

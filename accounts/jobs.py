@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django_tasks import task
@@ -47,12 +48,12 @@ def send_new_device(user_id: str, device: str, address: str, at: str) -> None:
 
 
 @task()
-def send_invitation(invitation_id: str) -> None:
+def send_invitation(invitation_id: str, language: str = settings.LANGUAGE_CODE) -> None:
     """Mail an invitation that is still open to its address, and note whether it could be delivered."""
     found = Invitation.objects.filter(pk=invitation_id)
     invitation = found.get()
     delivery = Invitation.Delivery.FAILED  # unless it goes out, also when the mail server refuses
-    send = partial(emails.send_invitation, invitation)
+    send = partial(emails.send_invitation, invitation, language)
     try:
         if invitation.state == Invitation.State.OPEN and _mail_within_limits(
             "invitation", invitation.email_canonical, send, invitation=invitation_id

@@ -1,4 +1,7 @@
-"""In whose time zone and language a page or a mail speaks: those of the person, else the site's."""
+"""In whose time zone and language a page or a mail speaks: those that the person chose.
+
+Without a choice, pages speak as the browser asks (config.middleware), and mails as the site.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +53,23 @@ def zone_choices() -> list[tuple[str, object]]:
 
 
 def language_choices() -> list[tuple[str, object]]:
-    return [("", _("As the site")), *((code, name) for code, name in settings.LANGUAGES)]
+    return [("", _("As my browser says")), *((code, name) for code, name in settings.LANGUAGES)]
 
 
-def language_of(user: User) -> str:
-    """Return the language of `user`; the site's when they chose none, or one that is not spoken here any more."""
-    return user.language if user.language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
+def language_of(user: User) -> str | None:
+    """Return the language that `user` chose, or None; None also for one that is not spoken here any more."""
+    return user.language if user.language in dict(settings.LANGUAGES) else None
+
+
+def language_of_newcomer() -> str:
+    """Return the language to keep for somebody who signs up on this page, "" for the site's: their mails speak it."""
+    spoken = translation.get_language()
+    return "" if spoken in (None, settings.LANGUAGE_CODE) else spoken
+
+
+def language_of_guests(inviter: User | None) -> str:
+    """Return the language of a mail to somebody unknown whom `inviter` writes to by this page, job or command."""
+    return (inviter and language_of(inviter)) or translation.get_language() or settings.LANGUAGE_CODE
 
 
 def zone_of(user: User) -> tzinfo | None:
@@ -68,15 +82,23 @@ def zone_of(user: User) -> tzinfo | None:
 @contextmanager
 def of_user(user: User) -> Iterator[None]:
     """Speak to `user` for the length of the block, for mails."""
-    with translation.override(language_of(user)), timezone.override(zone_of(user) or timezone.get_default_timezone()):
+    language = language_of(user) or settings.LANGUAGE_CODE
+    with translation.override(language), timezone.override(zone_of(user) or timezone.get_default_timezone()):
         yield
+
+
+def speak_to(user: User) -> None:
+    """Speak to `user` from now on, in so far as they chose how; it ends with the request (config.middleware)."""
+    if zone := zone_of(user):
+        timezone.activate(zone)
+    if language := language_of(user):
+        translation.activate(language)
 
 
 class PreferencesMiddleware:
     """Speak to whoever is signed in, from the moment on at which anything looks who that is.
 
-    So it costs no query, and pages that do not ask need no database. What it set ends with the request: the next one
-    of this thread is somebody else's.
+    So it costs no query, and pages that do not ask need no database.
     """
 
     def __init__(self, get_response: Handler) -> None:
@@ -85,16 +107,10 @@ class PreferencesMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         visitor = request.user
         request.user = SimpleLazyObject(lambda: _spoken_to(visitor))  # type: ignore[assignment]  # stands for it
-        try:
-            return self.get_response(request)
-        finally:
-            timezone.deactivate()
-            translation.deactivate()
+        return self.get_response(request)
 
 
 def _spoken_to(visitor: User | AnonymousUser) -> User | AnonymousUser:
     if isinstance(visitor, User):  # also looks who it is
-        if zone := zone_of(visitor):
-            timezone.activate(zone)
-        translation.activate(language_of(visitor))
+        speak_to(visitor)
     return visitor

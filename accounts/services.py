@@ -31,6 +31,7 @@ from accounts import (
     life_cycle,
     links,
     lockout,
+    preferences,
     roles,
     rules,
     sessions,
@@ -85,6 +86,7 @@ def sign_up(signup: SignUp) -> SignUpOutcome:
         raise AccountError("signup_closed")
     user = User(username=signup.username, email=signup.email, full_name=signup.full_name)
     user.signup_key = signup.key
+    user.language = preferences.language_of_newcomer()
     identity.validate_email_domain(user.email)
     choose_password(user, signup.password)  # the slow part, so before the transaction
     # May be done twice: what an attempt has committed whose answer was lost, the next one finds by the user's id.

@@ -14,6 +14,7 @@ from django.contrib.auth import HASH_SESSION_KEY
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import translation
 from django.utils.crypto import constant_time_compare
 
 import auditlog
@@ -62,7 +63,8 @@ def _end(user: User, rows: QuerySet[Session]) -> int:
     ended = list(rows.order_by("pk").select_for_update())
     if ended:
         Session.objects.filter(pk__in=[row.pk for row in ended]).delete()
-        devices = [readable(row.agent) for row in ended[:_MOST_NAMED]]
+        with translation.override(settings.LANGUAGE_CODE):  # the trail is read by others
+            devices = [readable(row.agent) for row in ended[:_MOST_NAMED]]
         addresses = sorted({row.address for row in ended if row.address})[:_MOST_NAMED]
         auditlog.record(
             "session_ended",

@@ -20,7 +20,7 @@ NAMED = 10
 
 def names_of(users: Sequence[User]) -> str:
     """Return the first names, and how many more there are."""
-    names = ", ".join(f"“{user}”" for user in users[:NAMED])
+    names = ", ".join(_("“%(name)s”") % {"name": user} for user in users[:NAMED])
     if (more := len(users) - NAMED) > 0:
         text = ngettext("%(names)s and %(count)d more", "%(names)s and %(count)d more", more)
         return text % {"names": names, "count": more}

@@ -18,7 +18,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.utils.cache import patch_cache_control
+from django.utils import timezone, translation
+from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from config import errors
 from config.client_address import client_address
@@ -88,6 +89,24 @@ def always_fresh(view: V) -> V:
     """Mark a view that no replica may answer, even to a stranger: whether a link still opens something, for example."""
     view.is_always_fresh = True  # type: ignore[attr-defined]
     return view
+
+
+class LanguageMiddleware:
+    """Speak the language that the browser asks for, of those in LANGUAGES, and in the site's zone.
+
+    Whoever is signed in may have chosen another one (accounts.preferences). What was set ends with the request: the
+    next one of this thread is somebody else's.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with translation.override(translation.get_language_from_request(request)), timezone.override(None):
+            response = self.get_response(request)
+        if response.get("Content-Type", "").startswith("text/html"):  # files and probes are the same for everybody
+            patch_vary_headers(response, ["Accept-Language"])
+        return response
 
 
 class HeadMiddleware:

@@ -78,6 +78,7 @@ MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
     "healthcheck.metrics.prometheus.RequestMetricsMiddleware",
     "auditlog.middleware.AuditMiddleware",
+    "config.middleware.LanguageMiddleware",
     "config.middleware.HeadMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
     "healthcheck.middleware.HealthMiddleware",
@@ -145,10 +146,11 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English")]  # those that exist, each by its own name
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]  # those that exist, each by its own name
 TIME_ZONE = "UTC"
 USE_TZ = True
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = "config.formats"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / ".static"
@@ -209,6 +211,8 @@ HEALTH_PORT = env.integer("HEALTH_PORT", 0, low=0, high=65535)
 HEALTH_BIND = env.text("HEALTH_BIND") or BIND
 # Bounds what health pages ask of the database in the name of whoever is signed in.
 HEALTH_DATABASE_BUDGET = "config.database.deadline.database_budget"
+# Speaks the language and the zone that whoever is signed in has chosen.
+HEALTH_SPEAK_TO = "accounts.preferences.speak_to"
 HEALTH_TOKEN_DIGESTS = env.digests("HEALTH_TOKEN_DIGESTS")
 HEALTH_OPERATOR_TOKEN_DIGESTS = env.digests("HEALTH_OPERATOR_TOKEN_DIGESTS")
 # Whether migrations may be applied over HTTP.

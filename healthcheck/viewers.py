@@ -103,6 +103,7 @@ def _signed_in(request: HttpRequest, key: str) -> Viewer:
     request.user = user
     if not user.is_authenticated:
         return STRANGER
+    import_string(settings.HEALTH_SPEAK_TO)(user)
     return Viewer(sees=user.has_perm(SEE), user=user, label=str(user))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import template
+from django.utils.formats import number_format
 
 from accounts.funnel import LABELS, Stages
 
@@ -55,4 +56,5 @@ def percent(share: float | None) -> str:
     """``12 %``, with a digit more below ten; a dash for nothing."""
     if share is None:
         return "–"
-    return f"{100 * share:.0f} %" if share in (0, 1) or share >= 0.1 else f"{100 * share:.1f} %"
+    text = f"{100 * share:.0f}" if share in (0, 1) or share >= 0.1 else f"{100 * share:.1f}"
+    return f"{number_format(text)} %"

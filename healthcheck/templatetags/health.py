@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django import template
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -104,7 +105,7 @@ def reading(finding: Finding) -> Any:
 @register.filter
 def grouped(number: float | None) -> str:
     """Return a whole number with its thousands apart."""
-    return "–" if number is None else f"{number:,.0f}"
+    return "–" if number is None else number_format(f"{number:.0f}", force_grouping=True)
 
 
 @register.filter
@@ -122,6 +123,7 @@ _STATES = {
     "idle": gettext_lazy("idle"),
     "idle in transaction": gettext_lazy("idle in a transaction"),
     "idle in transaction (aborted)": gettext_lazy("idle in a failed transaction"),
+    "not visible": gettext_lazy("not visible"),
 }
 
 
@@ -137,7 +139,7 @@ def state_called(state: str) -> Any:
 
 
 def _short(number: float) -> str:
-    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    return grouped(number) if abs(number) >= 100 else number_format(f"{number:.3g}")
 
 
 @register.filter
@@ -167,4 +169,5 @@ def percent(share: float | None) -> str:
     """Return a share from 0 to 1; it is 100 % only when nothing at all is missing."""
     if share is None:
         return "–"
-    return "100 %" if share >= 1 else f"{min(share * 100, 99.99):.2f} %"
+    text = "100" if share >= 1 else f"{min(share * 100, 99.99):.2f}"
+    return f"{number_format(text)} %"

@@ -62,7 +62,7 @@ def code_of(refused: Any) -> str:
 def test_an_invitation_to_an_address_is_mailed_by_the_worker(inviter: User) -> None:
     (made,) = invitations.invite_addresses(["ada@example.com"], Terms(note="Welcome aboard"), acting_user=inviter)
     assert (made.email, made.max_uses, made.invited_by_name) == ("ada@example.com", 1, "inviter")
-    assert jobs() == [("send_invitation", [str(made.pk)])]
+    assert jobs() == [("send_invitation", [str(made.pk), "en"])]
     (message,) = run_jobs()
     assert message.to == ["ada@example.com"]
     assert links.invitation_url(made, mailed=True) in message.body

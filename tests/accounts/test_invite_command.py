@@ -202,7 +202,7 @@ def test_resend_by_id_or_address(four: dict[str, Invitation]) -> None:
     done = json.loads(manage("invitations", "resend", "Ada@example.com", str(four["expired"].pk), "--json"))
     assert [verdict["result"] for verdict in done] == ["done", "done"]
     assert Invitation.objects.get(pk=four["expired"].pk).state == "open"
-    assert jobs() == [("send_invitation", [str(four["open"].pk)])]
+    assert jobs() == [("send_invitation", [str(four["open"].pk), "en"])]
 
 
 def test_replace_ends_the_old_link(four: dict[str, Invitation]) -> None:
@@ -219,7 +219,7 @@ def test_one_refused_and_one_done_exit_with_1_and_a_verdict_for_each(four: dict[
 def test_resend_of_all_that_could_not_be_delivered(four: dict[str, Invitation]) -> None:
     Invitation.objects.filter(pk=four["open"].pk).update(delivery="failed")
     manage("invitations", "resend", "--not-delivered")
-    assert jobs() == [("send_invitation", [str(four["open"].pk)])]
+    assert jobs() == [("send_invitation", [str(four["open"].pk), "en"])]
     assert manage("invitations", "resend", "--not-delivered") == "There are none.\n"
 
 

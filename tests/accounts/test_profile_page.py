@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from django.test import AsyncClient, Client
 from django.utils import timezone, translation
 
-from accounts import services
+from accounts import jobs, services
 from accounts.models import User
 from auditlog.models import Record
 from tests.accounts.conftest import codes, run_jobs, sign_in, text_of
@@ -27,9 +27,10 @@ FORM = {
     "bio": "Opens doors.",
     "avatar_url": "https://example.com/me.png",
     "time_zone": "Europe/Berlin",
+    "language": "",
     "version": "1",
 }
-SAID = ("full_name", "bio", "avatar_url", "time_zone")
+SAID = ("full_name", "bio", "avatar_url", "time_zone", "language")
 
 
 def test_the_address_above_it_leads_there_or_to_the_login(owners_browser: Client, stranger: Client) -> None:
@@ -60,7 +61,7 @@ def test_what_people_say_about_themselves_is_saved(owners_browser: Client, owner
 def test_all_of_it_may_be_empty(owners_browser: Client, owner: User) -> None:
     assert owners_browser.post(PROFILE, {"version": "1"}).status_code == 303
     owner.refresh_from_db()
-    assert [getattr(owner, name) for name in SAID] == [""] * 4
+    assert [getattr(owner, name) for name in SAID] == [""] * 5
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_a_zone_or_language_of_yesterday_does_no_harm(owners_browser: Client) ->
 
 
 def test_zones_are_those_of_places_and_utc(owners_browser: Client) -> None:
-    page = text_of(owners_browser.get(PROFILE))
+    page = text_of(owners_browser.get(PROFILE)).partition('name="language"')[0]
     offered = re.findall(r'<option value="([^"]+)"', page)
     assert offered == [*offered[:1], *sorted(offered[1:])]
     assert (offered[0], len(offered) > 400) == ("Etc/UTC", True)
@@ -250,7 +251,8 @@ def test_zones_are_those_of_places_and_utc(owners_browser: Client) -> None:
     assert not {"UTC", "US/Eastern", "EST", "Zulu", "localtime", "posixrules"} & set(offered)
 
 
-def test_with_one_language_there_is_nothing_to_choose(owners_browser: Client, owner: User) -> None:
+def test_with_one_language_there_is_nothing_to_choose(owners_browser: Client, owner: User, settings: Any) -> None:
+    settings.LANGUAGES = [("en", "English")]
     assert 'name="language"' not in text_of(owners_browser.get(PROFILE))
     User.objects.update(language="en")
     assert owners_browser.post(PROFILE, FORM | {"language": "de", "version": "2"}).status_code == 303
@@ -258,8 +260,7 @@ def test_with_one_language_there_is_nothing_to_choose(owners_browser: Client, ow
     assert owner.language == "en"
 
 
-def test_pages_speak_the_language_that_was_chosen(owners_browser: Client, owner: User, settings: Any) -> None:
-    settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+def test_pages_speak_the_language_that_was_chosen(owners_browser: Client, owner: User) -> None:
     assert owners_browser.post(PROFILE, FORM | {"language": "de"}).status_code == 303
     owner.refresh_from_db()
     assert owner.language == "de"
@@ -267,15 +268,20 @@ def test_pages_speak_the_language_that_was_chosen(owners_browser: Client, owner:
         assert '<html lang="de"' in text_of(owners_browser.get(path))
     refused = owners_browser.post(PROFILE, FORM | {"time_zone": "x"})
     assert "keine gültige Auswahl" in text_of(refused)
+    assert '<html lang="de"' in text_of(owners_browser.get("/", headers={"Accept-Language": "en"}))
     assert '<html lang="en"' in text_of(Client().get("/"))
 
 
-def test_mails_speak_the_language_of_who_gets_them(owner: User, settings: Any) -> None:
-    settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+def test_mails_speak_the_language_of_who_gets_them(owner: User) -> None:
     User.objects.update(language="de")
     services.request_password_reset(owner.email)
-    (message,) = run_jobs()
-    assert '<html lang="de">' in message.alternatives[0][0]
+    jobs.send_new_device.enqueue(str(owner.pk), "Firefox", "", timezone.now().isoformat())
+    messages = run_jobs()
+    assert [message.subject for message in messages] == [
+        "Neues Passwort wählen",
+        "Ein neues Gerät hat sich an Ihrem Konto angemeldet",
+    ]
+    assert all('<html lang="de" dir="ltr">' in message.alternatives[0][0] for message in messages)
     assert translation.get_language() == "en"
 
 

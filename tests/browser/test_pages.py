@@ -164,7 +164,7 @@ def test_mails_are_shown_as_text_and_html_under_the_policy(visitor: Visitor, tmp
         user.erase_at = timezone.now() if name == "erasure_scheduled" else None
         emails.send(name, user)
     (invitation,) = invite(["grace@example.com"], note="Bring <b>tea</b>.", acting_user=None)
-    emails.send_invitation(invitation)
+    emails.send_invitation(invitation, "en")
     emails.send_invitation_asked(invitation, user)
     emails.send_new_device(user, "Firefox on Linux", "198.51.100.7", datetime(2041, 5, 6, 7, 8, tzinfo=UTC))
     # pytest-django keeps mails in memory; put them where the preview looks.
