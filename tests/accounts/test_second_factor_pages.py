@@ -32,7 +32,7 @@ CODES = f"{OVERVIEW}codes/"
 def begin(browser: Client) -> pyotp.TOTP:
     """Begin to add an app; returns one that has typed the key of the page."""
     page = browser.post(BEGIN, follow=True)
-    (key,) = re.findall(r'<code class="key">([A-Z2-7 ]+)</code>', text_of(page))
+    (key,) = re.findall(r'<code class="key" id="key">([A-Z2-7 ]+)</code>', text_of(page))
     return pyotp.TOTP(key.replace(" ", ""))
 
 

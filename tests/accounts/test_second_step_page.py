@@ -60,7 +60,7 @@ def test_password_and_code_let_in_and_the_password_alone_does_not(owner: User, p
 @pytest.mark.skipif(shutil.which("oathtool") is None, reason="no oathtool on this machine")
 def test_oathtool_is_an_authenticator_app(owner: User, owners_browser: Client) -> None:
     page = owners_browser.post(f"{OVERVIEW}app/", follow=True)
-    (key,) = re.findall(r'<code class="key">([A-Z2-7 ]+)</code>', text_of(page))
+    (key,) = re.findall(r'<code class="key" id="key">([A-Z2-7 ]+)</code>', text_of(page))
 
     def oathtool(when: str) -> str:
         made = subprocess.run(

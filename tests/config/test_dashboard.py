@@ -160,7 +160,7 @@ def test_each_figure_leads_to_a_list_of_as_many(keeper: User) -> None:
     browser = signed_in(keeper)
     daily.count_events(Record.objects.all())
     found = numbers(browser, days="7")
-    values = {name: number.value for name, number in found.items()}
+    values = {name: number.value for name, number in found.items() if name != "records"}  # the server's estimate
     # Beside them there is whoever looks.
     assert values == {
         "signups": 5,
@@ -171,7 +171,6 @@ def test_each_figure_leads_to_a_list_of_as_many(keeper: User) -> None:
         "locked": 1,
         "made": 0,
         "came": 0,
-        "records": None,
     }
     for name in ("signups", "active", "login", "login_failed", "locked_out", "locked"):
         assert listed(browser, found[name]) == values[name], name

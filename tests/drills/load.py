@@ -185,7 +185,9 @@ class Load:
     def _invite(self) -> None:
         note = f"{self._name} {self._next()}"
         browser = self._tab()
-        answer = browser.send(INVITATIONS, browser.open_form(INVITATIONS) | {"max_uses": "2", "note": note})
+        answer = browser.send(
+            INVITATIONS, browser.open_form(INVITATIONS) | {"by": "link", "max_uses": "2", "note": note}
+        )
         self.notes.invitations[note] = self._note("invitation", answer, 303, INVITATIONS)
 
     def _edit(self) -> None:
@@ -199,9 +201,11 @@ class Load:
 
     def _edit_all(self) -> None:
         for action, active in (("deactivate", False), ("restore", True)):
-            browser = self._tab()
-            chosen: dict[str, object] = {"action": action, "_selected_action": [self._ids[name] for name in CREW]}
-            answer = browser.send(USERS, chosen | browser.open_form(USERS))
+            browser, ids = self._tab(), [self._ids[name] for name in CREW]
+            # To shut out is asked first; this is the answer.
+            path = USERS if active else f"{USERS}confirm/"
+            chosen: dict[str, object] = {"action": action, "_selected_action": ids, "ids": ",".join(ids)}
+            answer = browser.send(path, chosen | browser.open_form(USERS))
             acknowledged = self._note("bulk", answer, 302, USERS)
             for name in CREW:
                 self.notes.active[name].append((active, acknowledged))

@@ -20,7 +20,10 @@ from healthcheck.models import Statement, StatementHour
 
 pytestmark = pytest.mark.django_db
 SHAPE = ("select", "auth_group", "SELECT ? FROM auth_group")
-NOW = datetime.now(UTC).timestamp() // HOUR
+
+
+def this_hour() -> float:
+    return datetime.now(UTC).timestamp() // HOUR
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def host(tmp_path: Path) -> Iterator[Tallies]:
 
 def count(host: Tallies, times: int = 1, seconds: float = 0.5, failed: int = 0) -> None:
     for _time in range(times):
-        host.took((key_of("statement", *SHAPE), ""), (key_of("slowest", *SHAPE), ""), seconds, NOW)
+        host.took((key_of("statement", *SHAPE), ""), (key_of("slowest", *SHAPE), ""), seconds, this_hour())
     for _time in range(failed):
         host.add(key_of("failure", *SHAPE), "")
 
@@ -46,7 +49,7 @@ def test_each_count_is_written_once_into_the_row_of_its_hour(host: Tallies) -> N
     assert statement_history.remember(host) == 1
     row = StatementHour.objects.get()
     assert (row.count, row.milliseconds, row.slowest, row.errors) == (5, 3500, 1000, 1)
-    assert (row.host, row.hour.timestamp() // HOUR) == (socket.gethostname(), NOW)
+    assert (row.host, row.hour.timestamp() // HOUR) == (socket.gethostname(), this_hour())
     assert (row.statement.operation, row.statement.table, row.statement.text) == SHAPE
 
 
