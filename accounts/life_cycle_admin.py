@@ -67,8 +67,8 @@ class TypedName(forms.Form):
         return typed
 
 
-def _shown(moment: datetime) -> str:
-    return date_format(moment, "j F Y, H:i e")
+def _shown(at: datetime) -> str:
+    return date_format(at, "j F Y, H:i e")
 
 
 class LifeCycleAdmin(AsksFirst):

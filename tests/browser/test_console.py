@@ -33,7 +33,6 @@ def keeper(arrive: Arrive) -> Visitor:
 
 def looked_at(visitor: Visitor, name: str, path: str) -> list[str]:
     visitor.go(path)
-    visitor.page.wait_for_load_state("networkidle")
     return look(visitor, f"console-{name}")
 
 

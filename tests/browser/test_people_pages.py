@@ -24,7 +24,7 @@ CONTENT = "username,email,full_name,roles\n" + "".join(
 
 
 def looked_at(visitor: Visitor, name: str) -> list[str]:
-    visitor.page.wait_for_load_state("networkidle")
+    visitor.page.wait_for_load_state("load")
     return look(visitor, f"people-{name}")
 
 
@@ -52,6 +52,6 @@ def test_people_come_by_a_file_and_get_roles(arrive: Arrive, tmp_path: Path) -> 
     faults += looked_at(visitor, "role")
     visitor.page.select_option("#id_role", label="Auditor")
     visitor.page.click("input[type=submit][value='Give a role']")
-    visitor.page.wait_for_load_state("networkidle")
+    visitor.page.wait_for_load_state("load")
     assert "7 users changed." in visitor.text()
     assert not faults, "\n".join(faults)
