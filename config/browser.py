@@ -53,10 +53,17 @@ class Browser:
             response = connection.getresponse()
             text = response.read().decode("utf-8", "replace")
             for header in response.headers.get_all("Set-Cookie") or []:
-                self.cookies |= {name: morsel.value for name, morsel in SimpleCookie(header).items()}
+                self._keep(SimpleCookie(header))
             return Answer(response.status, response.headers, text, time.monotonic() - started)
         finally:
             connection.close()
+
+    def _keep(self, cookies: SimpleCookie) -> None:
+        for name, morsel in cookies.items():
+            if morsel["max-age"] == "0":
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = morsel.value
 
     def get(self, path: str) -> Answer:
         return self.request("GET", path)

@@ -252,27 +252,37 @@ WRITTEN_COOKIE_AGE = 3600  # seconds; after DATABASE_REPLICA_LAG it only matters
 class ReplicaMiddleware:
     """Let pages that only look read from a replica, as new as the last write of the same browser at least.
 
-    A cookie holds how far the primary had come after that write. Whoever forges it is sent to the primary, or back to
-    what they have not seen yet.
+    How far the primary had come after a write stands in the name of a cookie, one for each write: answers that overtake
+    each other take nothing back. The furthest binds, and the others are removed. Whoever forges one is sent to the
+    primary, or back to what they have not seen yet.
     """
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        cookie = request.COOKIES.get(settings.WRITTEN_COOKIE_NAME)
-        written = None if cookie is None else Position.parse(cookie) or BEYOND
+        prefix = f"{settings.WRITTEN_COOKIE_NAME}-"
+        known = {
+            name: Position.parse(name.removeprefix(prefix)) or BEYOND
+            for name in request.COOKIES
+            if name.startswith(prefix)
+        }
+        written = max(known.values(), default=None)
         with routing.reading(written) as reading:
             response = self.get_response(request)
         if reading.has_written:
+            written = replicas.current_position() or BEYOND
             response.set_cookie(
-                settings.WRITTEN_COOKIE_NAME,
-                str(replicas.current_position() or BEYOND),
+                f"{prefix}{written}",
+                "1",
                 max_age=WRITTEN_COOKIE_AGE,
                 secure=settings.HTTPS,
                 httponly=True,
                 samesite="Lax",
             )
+        # After a write also what is beyond everything: it was not known better then, and now it is.
+        for name in (name for name, position in known.items() if position != written):
+            response.delete_cookie(name, samesite="Lax")
         return response
 
     def process_view(self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any) -> None:
