@@ -45,8 +45,10 @@ def test_no_method_fails_anywhere_and_none_but_post_writes(house: House, role: s
 @pytest.mark.parametrize("role", ROLES)
 def test_a_forged_post_is_refused_and_writes_nothing_anywhere(house: House, role: str) -> None:
     faults: list[str] = []
-    for door in house.doors:
-        for name, forged in FORGED.items():
+    for number, door in enumerate(house.doors):
+        # Tokens are looked at before anybody's rights: those between the ends get one kind each.
+        kinds = list(FORGED.items()) if role in ("stranger", "keeper") else [list(FORGED.items())[number % len(FORGED)]]
+        for name, forged in kinds:
             answer = post(house.browser(role), door.paths[0], b"post=yes&username=a", **forged)
             faults += answer.faults() + wrote(answer)
             takes_none = answer.status == 405 and "POST" not in answer.response["Allow"]
