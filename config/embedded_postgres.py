@@ -394,7 +394,7 @@ class EmbeddedPostgres:
         settings = {
             "listen_addresses": "''", "port": PORT, "max_connections": 200, "timezone": "'UTC'",
             "log_timezone": "'UTC'", "unix_socket_directories": f"'\"{quoted}\"'",
-            "unix_socket_permissions": "0700",
+            "unix_socket_permissions": "0700", "shared_buffers": "'512MB'",  # taken as they are needed
         }  # fmt: skip
         if self._throwaway:
             settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")

@@ -405,6 +405,14 @@ def test_a_name_that_was_given_up_by_any_path_is_kept_from_others(
     assert timedelta(days=89) < former.reserved_until - timezone.now() <= timedelta(days=90)
 
 
+def test_it_is_kept_from_many_who_come_at_once_too(owner: User) -> None:
+    rename_by_save(owner)
+    others = [newcomer(f"other{number}", f"other{number}@example.com") for number in range(3)]
+    reserved = [*others, newcomer("owner")]
+    assert refused_by(lambda: User.objects.bulk_create(reserved)) == "accounts_user_reserved_username"
+    assert User.objects.bulk_create(others) == others
+
+
 def test_its_holder_may_take_it_back(owner: User) -> None:
     rename_by_save(owner)
     owner.username = "Owner"
