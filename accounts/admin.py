@@ -102,7 +102,7 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
     search_fields = ["username"]  # shows the search box; get_search_results does the work
     search_help_text = _("The beginning of a username, e-mail address, full name or family name, or a whole id.")
     readonly_fields = HISTORY
-    filter_horizontal = ["groups", "user_permissions"]
+    filter_horizontal = ["user_permissions"]
     actions = [
         "deactivate",
         "restore",
@@ -118,7 +118,8 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
     ]
     fieldsets = [
         (None, {"fields": ["username", "look_alike_approved", "email", "full_name", "bio", "avatar_url"]}),
-        (_("What they may do"), {"fields": RIGHTS}),
+        (_("What they may do"), {"fields": RIGHTS[:-1]}),
+        (_("Single permissions"), {"fields": RIGHTS[-1:], "classes": ["collapse"]}),
         (_("History"), {"fields": HISTORY}),
     ]
 
@@ -137,6 +138,8 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
         return [*self.readonly_fields, "erase_link"]
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            kwargs["widget"] = forms.CheckboxSelectMultiple()
         if db_field.name == "user_permissions":
             # The label of each names its content type, which would be looked up one by one.
             kwargs["queryset"] = Permission.objects.select_related("content_type")

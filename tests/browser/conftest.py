@@ -20,6 +20,17 @@ from accounts.models import Invitation, User
 from config.worker import Worker
 from tests.chromium import CHROMIUM, launched
 
+# Collects what moved although nobody did anything (Layout Instability API).
+SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const shift of list.getEntries()) {
+    if (shift.hadRecentInput || shift.value < 0.001) continue;
+    const moved = shift.sources.map((source) => source.node?.outerHTML?.slice(0, 80) ?? "a text");
+    window.shifts.push(`moves by ${shift.value.toFixed(3)}: ${moved}`);
+  }
+}).observe({ type: "layout-shift", buffered: true });
+"""
 ARTEFACTS = Path(__file__).resolve().parents[2] / ".artefacts"
 
 
@@ -52,6 +63,7 @@ class Visitor:
     page: Page
     site: str
     complaints: list[str] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)  # bytes of each answer since the last `go`, packed
 
     def watch(self) -> None:
         self.page.on("console", self._heard)
@@ -64,12 +76,14 @@ class Visitor:
             self.complaints.append(message.text)
 
     def _received(self, response: Response) -> None:
+        self.sent.append(int(response.headers.get("content-length", 0)))
         if not response.url.startswith(self.site):
             self.complaints.append(f"from another host: {response.url}")
         if response.status >= 400 and response.request.resource_type != "document":
             self.complaints.append(f"{response.status}: {response.url}")
 
     def go(self, path: str) -> None:
+        self.sent.clear()
         self.page.goto(self.site + path)
 
     def fill(self, **values: str) -> None:
@@ -113,6 +127,7 @@ def arrive(chromium: Browser, site: str, settings: Settings, tmp_path: Path) -> 
     def open_browser(**options: object) -> Visitor:
         context = chromium.new_context(**options)  # type: ignore[arg-type]
         context.set_default_timeout(20_000)
+        context.add_init_script(SHIFTS)
         contexts.append(context)
         visitor = Visitor(context.new_page(), site)
         visitor.watch()

@@ -78,7 +78,7 @@ VIEWS = {
     "dark": View("dark", 1280, rules=("color-contrast", "link-in-text-block")),
     "narrow": View("light", 360, rules=("scrollable-region-focusable",)),
 }
-WEIGHT_LIMIT = 60 * 1024
+MOST_SENT = 60 * 1024  # bytes over the line, of a page of the site not even unpacked
 
 
 def inspect(visitor: Visitor, name: str, path: str, press: str = "") -> list[str]:
@@ -86,12 +86,20 @@ def inspect(visitor: Visitor, name: str, path: str, press: str = "") -> list[str
     weight: list[int] = []
     if press:
         visitor.go(path)
+        visitor.sent.clear()
     visitor.page.on("response", lambda response: weight.append(len(response.body()) if response.ok else 0))
     visitor.page.click(f"main >> button:text-is('{press}')") if press else visitor.go(path)
     visitor.page.wait_for_load_state("load")
-    first_load = sum(weight)  # what an open page asks for later is no part of it
-    faults = look(visitor, f"page-{name}")
-    return faults + ([f"{name}: weighs {first_load} bytes"] if first_load > WEIGHT_LIMIT else [])
+    unpacked = sum(weight)  # what an open page asks for later is no part of it
+    faults = [f"{name}: weighs {unpacked} bytes"] if unpacked > MOST_SENT else []
+    return faults + came_quietly(visitor, name) + look(visitor, f"page-{name}")
+
+
+def came_quietly(visitor: Visitor, name: str) -> list[str]:
+    """Return what was wrong with how the page came that was just opened: too heavy, or moving after it was drawn."""
+    sent = sum(visitor.sent)
+    faults = [f"{name}: {sent} bytes were sent"] if sent > MOST_SENT else []
+    return faults + [f"{name}: {shift}" for shift in visitor.page.evaluate("shifts")]
 
 
 def look(visitor: Visitor, name: str) -> list[str]:

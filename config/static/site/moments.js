@@ -1,5 +1,6 @@
 // Shows each moment as the reader writes them: in the zone that they chose (data-zone), else in that of their browser.
-// UTC stays in its title. Without this file the page says the chosen zone, or UTC.
+// UTC stays in its title. Without this file the page says the chosen zone, or UTC. Loaded at once and not in the end: a
+// moment that changes when it is drawn already moves what stands around it.
 (() => {
   const clock = { hour: "2-digit", minute: "2-digit" };
   const day = { month: "short", day: "numeric" };
@@ -14,8 +15,12 @@
     hour: { ...day, ...clock },
   };
 
+  const done = new WeakSet(); // a page is looked through again as it grows
+
   function localise(page) {
     for (const moment of page.querySelectorAll("time[data-moment]")) {
+      if (done.has(moment)) continue;
+      done.add(moment);
       moment.title ||= moment.dateTime.replace("T", " ").replace("Z", " UTC");
       try {
         moment.textContent = new Date(moment.dateTime).toLocaleString(document.documentElement.lang || undefined, {
@@ -28,7 +33,12 @@
     }
   }
 
-  localise(document);
+  const growth = new MutationObserver(() => localise(document));
+  growth.observe(document, { childList: true, subtree: true });
+  document.addEventListener("DOMContentLoaded", () => {
+    growth.disconnect();
+    localise(document);
+  });
   // A script that fetched a page says so here before it shows a part of it.
   document.addEventListener("fetched", (event) => localise(event.detail));
 })();
