@@ -6,6 +6,7 @@ from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
+from django_tasks_db.apps import TasksAppConfig
 
 
 class GatehouseConfig(AppConfig):
@@ -35,3 +36,9 @@ class GatehouseConfig(AppConfig):
 
 class GatehouseAdminConfig(AdminConfig):
     default_site = "config.admin.GatehouseAdminSite"
+
+
+class JobsConfig(TasksAppConfig):
+    """The jobs' own app, under a name for people."""
+
+    verbose_name = _("Background jobs")  # type: ignore[assignment]  # as Django takes it

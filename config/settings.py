@@ -72,7 +72,7 @@ INSTALLED_APPS = [
     "django.forms",
     "axes",
     "django_tasks",
-    "django_tasks_db",
+    "config.apps.JobsConfig",
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",

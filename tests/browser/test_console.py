@@ -58,7 +58,7 @@ def test_every_view_is_sound(arrive: Arrive, tmp_path: Path, shard: int) -> None
 
 
 def is_page(answer: Any) -> bool:
-    return answer.status_code == 200 and answer["Content-Type"].startswith("text/html")
+    return bool(answer.status_code == 200 and answer["Content-Type"].startswith("text/html"))
 
 
 def test_forms_and_questions_are_sound(keeper: Visitor, arrive: Arrive) -> None:
