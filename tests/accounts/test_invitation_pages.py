@@ -396,6 +396,11 @@ def test_the_page_says_when_the_inviter_lost_the_right(admins_browser: Client, i
     assert "lets nobody in" in text_of(page)
 
 
+def test_a_long_address_in_the_heading_breaks_before_its_at_sign(admins_browser: Client) -> None:
+    page = text_of(admins_browser.get(detail(InvitationFactory.create(email='"<b>@"@example.com'))))
+    assert '<bdi class="whole">&quot;&lt;b&gt;@&quot;<wbr>@example.com</bdi>' in page
+
+
 def test_the_page_shows_who_came_in(admins_browser: Client) -> None:
     invitation = InvitationFactory.create(max_uses=5)
     guest = Client()
