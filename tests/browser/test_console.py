@@ -18,6 +18,12 @@ from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 USERS = "/admin/accounts/user/"
+LONG_ADDRESS = f"{'long.' * 10}address@{'subdomain.' * 5}example.com"
+# How much wider the table is than the box that it may scroll in, in pixels; an empty list has none.
+OVERFLOW = """() => {
+  const box = document.querySelector("#changelist-form .results");
+  return box ? box.scrollWidth - box.clientWidth : 0;
+}"""
 
 
 @pytest.fixture
@@ -38,10 +44,13 @@ def looked_at(visitor: Visitor, name: str, path: str) -> list[str]:
 
 def test_lists_are_sound(keeper: Visitor) -> None:
     """The start page and the lists of our own making; the others are drawn by the same template."""
+    UserFactory.create(username="n" * 30, email=LONG_ADDRESS, full_name="Wolfeschlegelsteinhausenbergerdorff")
     faults = looked_at(keeper, "start", "/admin/") + looked_at(keeper, "app", "/admin/accounts/")
     for model in (model for model in admin.site._registry if model._meta.app_label == "accounts"):
         name = model._meta.label_lower.replace(".", "_")
         faults += looked_at(keeper, f"list-{name}", reverse(f"admin:{name}_changelist"))
+        if wider := keeper.page.evaluate(OVERFLOW):
+            faults.append(f"{name}: the list is {wider} pixels wider than its box")
     assert not faults, "\n".join(faults)
 
 
@@ -56,6 +65,8 @@ def test_forms_and_questions_are_sound(keeper: Visitor, arrive: Arrive) -> None:
     keeper.page.click("[name=_continue]")
     faults += looked_at(keeper, "group-gone", keeper.page.url.removeprefix(keeper.site).replace("change", "delete"))
     faults += looked_at(keeper, "nothing-fits", f"{USERS}?q=nobody-of-this-name")
+    doomed = UserFactory.create(email=LONG_ADDRESS)
+    faults += looked_at(keeper, "user-erase", f"{USERS}{doomed.pk}/erase/")
     assert not faults, "\n".join(faults)
 
 
