@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from healthcheck import advice, registry
 from healthcheck.models import ConnectionSample, Incident, Sample
-from healthcheck.templatetags.health import lasting
+from healthcheck.templatetags.health import lasting, milliseconds
 
 
 class _OnlyLooking(admin.ModelAdmin[Any]):
@@ -57,8 +57,12 @@ class OpenFilter(admin.SimpleListFilter):
 
 @admin.register(Sample)
 class SampleAdmin(_OnlyLooking):
-    list_display = ("at", "status", "milliseconds", "not_passed")
+    list_display = ("at", "status", "took", "not_passed")
     list_filter = ("status", "at")
+
+    @admin.display(description=_("response time"))
+    def took(self, sample: Sample) -> str:
+        return milliseconds(sample.milliseconds)
 
     @admin.display(description=_("not passed"))
     def not_passed(self, sample: Sample) -> str:

@@ -22,6 +22,12 @@ from tests.rulezero.house import furnish
 pytestmark = pytest.mark.django_db(transaction=True)
 USERS = "/admin/accounts/user/"
 SHARDS, LEAST_VIEWS = 3, 40
+LONG_ADDRESS = f"{'long.' * 10}address@{'subdomain.' * 5}example.com"
+# How much wider the table is than the box that it may scroll in, in pixels; an empty list has none.
+OVERFLOW = """() => {
+  const box = document.querySelector("#changelist-form .results");
+  return box ? box.scrollWidth - box.clientWidth : 0;
+}"""
 
 
 @pytest.fixture
@@ -37,13 +43,16 @@ def keeper(arrive: Arrive) -> Visitor:
 
 def looked_at(visitor: Visitor, name: str, path: str) -> list[str]:
     visitor.go(path)
-    return came_quietly(visitor, name) + look(visitor, f"console-{name}")
+    faults = came_quietly(visitor, name) + look(visitor, f"console-{name}")
+    wider = visitor.page.evaluate(OVERFLOW)
+    return faults + ([f"{name}: the list is {wider} pixels wider than its box"] if wider else [])
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_view_is_sound(arrive: Arrive, tmp_path: Path, shard: int) -> None:
     """Whatever the walk of rule zero finds behind an address of the console, filled with one row of everything."""
     house = furnish(tmp_path)
+    UserFactory.create(username="n" * 30, email=LONG_ADDRESS, full_name="Wolfeschlegelsteinhausenbergerdorff")
     keeper, visitor = house.browser("keeper"), arrive()
     session = keeper.cookies[settings.SESSION_COOKIE_NAME]
     visitor.page.context.add_cookies([{"name": session.key, "value": session.value, "url": visitor.site}])
@@ -72,6 +81,8 @@ def test_forms_and_questions_are_sound(keeper: Visitor, arrive: Arrive) -> None:
     keeper.page.click("[name=_continue]")
     faults += looked_at(keeper, "group-gone", keeper.page.url.removeprefix(keeper.site).replace("change", "delete"))
     faults += looked_at(keeper, "nothing-fits", f"{USERS}?q=nobody-of-this-name")
+    doomed = UserFactory.create(email=LONG_ADDRESS)
+    faults += looked_at(keeper, "user-erase", f"{USERS}{doomed.pk}/erase/")
     assert not faults, "\n".join(faults)
 
 
