@@ -124,9 +124,11 @@ class UserAdmin(VersionedAdmin, LifeCycleAdmin, ChangesRoles, LargeTableAdmin):
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
-        more: Any = (None, {"fields": ["erase_link"]})
-        may_erase = obj is not None and obj != request.user and self.has_erase_permission(request, obj)
-        return [*super().get_fieldsets(request, obj), *([more] if may_erase else [])]
+        shown: Any = list(super().get_fieldsets(request, obj))
+        if obj is None:
+            return shown[:-1]  # who is new has no history
+        may_erase = obj != request.user and self.has_erase_permission(request, obj)
+        return [*shown, *([(None, {"fields": ["erase_link"]})] if may_erase else [])]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> Any:
         return {"groups": Group.objects.filter(name=roles.MEMBER), **super().get_changeform_initial_data(request)}
