@@ -160,6 +160,24 @@ class LargeTableChangeList(ChangeList):
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 
 
+# What every list and form of Django's admin gets, and of it what no jQuery is needed for.
+_NEEDED_EVERYWHERE = ["admin/js/core.js", "admin/js/actions.js"]
+
+
+def _whole_media() -> Media:
+    return cast("Media", cast("property", admin.ModelAdmin.media).fget(None))  # type: ignore[misc]  # it asks no admin
+
+
+def _scripts_of_django() -> list[Any]:
+    (scripts,) = _lists_of(_whole_media())
+    return scripts
+
+
+def _lists_of(media: Media) -> list[list[Any]]:
+    """Return the scripts as each class named them; Django tells no other way."""
+    return [list(scripts) for scripts in media._js_lists]  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
     """A model admin without full counts, with bounded pages, and with filters on what it offers only.
 
@@ -178,14 +196,12 @@ class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
 
     @property
     def media(self) -> Media:
-        """Without jQuery and what needs it, four fifths of a page's weight, where nothing here does.
-
-        That is windows that fill in a field of this one (a list opened with ``_popup`` brings it along), and fields
-        that follow others. Widgets bring what they need.
-        """
-        if self.raw_id_fields or self.prepopulated_fields:
-            return super().media
-        return Media(js=["admin/js/core.js", "admin/js/actions.js"])
+        """Without jQuery and Django's scripts that need it, unless the admin's own scripts name one of them."""
+        theirs, whole = _scripts_of_django(), super().media
+        own = [scripts for scripts in _lists_of(whole) if scripts != theirs]
+        if any(script in theirs for scripts in own for script in scripts):
+            return whole
+        return sum((Media(js=scripts) for scripts in own), whole["css"] + Media(js=_NEEDED_EVERYWHERE))
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """As Django's, without links that add or edit the related row in another window."""
@@ -199,11 +215,15 @@ class LargeTableAdmin(ObjectHistory, admin.ModelAdmin[Any]):
         return LargeTableChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        chosen = {"media": super().media} if IS_POPUP_VAR in request.GET else {}
+        # A list in a window fills in the field of another.
+        chosen = {"media": self.media + _whole_media()} if IS_POPUP_VAR in request.GET else {}
         return super().changelist_view(request, {**chosen, **(extra_context or {})})
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         shown, model = context["adminform"], cast("type[Model]", self.model)
+        # Fields that open windows or follow others, and rows of other models, whatever they hold.
+        if self.raw_id_fields or shown.prepopulated_fields or context["inline_admin_formsets"]:
+            context["media"] += _whole_media()
         # What is edited stays a field of the form.
         moments = {name: each for name, each in _moments(model).items() if name in shown.readonly_fields}
         shown.readonly_fields = _put(moments, shown.readonly_fields)

@@ -394,7 +394,7 @@ class EmbeddedPostgres:
         settings = {
             "listen_addresses": "''", "port": PORT, "max_connections": 200, "timezone": "'UTC'",
             "log_timezone": "'UTC'", "unix_socket_directories": f"'\"{quoted}\"'",
-            "unix_socket_permissions": "0700", "shared_buffers": "'512MB'",  # taken as they are needed
+            "unix_socket_permissions": "0700", "shared_buffers": _shared_buffers(),
         }  # fmt: skip
         if self._throwaway:
             settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
@@ -558,6 +558,14 @@ def _home_within_reach(requested: Path, account: _Account) -> Path:
         return requested
     path_hash = hashlib.sha256(os.fsencode(requested)).hexdigest()[:10]
     return STATE / f"{requested.parent.name}-{path_hash}"
+
+
+def _shared_buffers() -> str:
+    """An eighth of the memory there is, 512 MB at most; PostgreSQL takes them as it needs them."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return f"'{max(32, min(512, memory // 8 >> 20))}MB'"
 
 
 def _outside_socket_directory(home: Path) -> Path | None:

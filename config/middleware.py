@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone, translation
 from django.utils.cache import patch_cache_control, patch_vary_headers
@@ -246,7 +248,18 @@ class MethodPageMiddleware:
         return response
 
 
+# When nobody can tell the position, the name is random: it binds to the primary, and is nobody else's to remove.
+UNKNOWN_BYTES = 8
+_UNKNOWN = re.compile(f"[0-9a-f]{{{2 * UNKNOWN_BYTES}}}")
+MOST_REMOVED = 20  # cookies by one answer, whose headers proxies limit
 WRITTEN_COOKIE_AGE = 3600  # seconds; after DATABASE_REPLICA_LAG it only matters while the primary is away
+
+
+class PackingMiddleware(GZipMiddleware):
+    """As Django's, but a download keeps its length, by which a cut one is told, and comes as it is made."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        return response if response.streaming else super().process_response(request, response)
 
 
 class ReplicaMiddleware:
@@ -261,19 +274,14 @@ class ReplicaMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        prefix = f"{settings.WRITTEN_COOKIE_NAME}-"
-        known = {
-            name: Position.parse(name.removeprefix(prefix)) or BEYOND
-            for name in request.COOKIES
-            if name.startswith(prefix)
-        }
+        known = {name: position for name in request.COOKIES if (position := _position_in(name))}
         written = max(known.values(), default=None)
         with routing.reading(written) as reading:
             response = self.get_response(request)
         if reading.has_written:
-            written = replicas.current_position() or BEYOND
+            written = replicas.current_position()
             response.set_cookie(
-                f"{prefix}{written}",
+                f"{settings.WRITTEN_COOKIE_NAME}-{written or secrets.token_hex(UNKNOWN_BYTES)}",
                 "1",
                 max_age=WRITTEN_COOKIE_AGE,
                 secure=settings.HTTPS,
@@ -281,7 +289,7 @@ class ReplicaMiddleware:
                 samesite="Lax",
             )
         # After a write also what is beyond everything: it was not known better then, and now it is.
-        for name in (name for name, position in known.items() if position != written):
+        for name in [name for name, position in known.items() if position != written][:MOST_REMOVED]:
             response.delete_cookie(name, samesite="Lax")
         return response
 
@@ -298,6 +306,14 @@ class ReplicaMiddleware:
         reading.close()
         response: HttpResponseBase = reading.again()
         return response.render() if isinstance(response, SimpleTemplateResponse) else response
+
+
+def _position_in(name: str) -> Position | None:
+    """Return the position that a cookie of this name stands for, None if it is not one of ours."""
+    beginning, _dash, text = name.rpartition("-")
+    if beginning != settings.WRITTEN_COOKIE_NAME:
+        return None
+    return BEYOND if _UNKNOWN.fullmatch(text) else Position.parse(text)
 
 
 # What changes a row is made from the row as it is; in the admin a form comes with GET.

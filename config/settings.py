@@ -85,7 +85,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.WellFormedMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.middleware.gzip.GZipMiddleware",
+    "config.middleware.PackingMiddleware",
     "config.middleware.OwnRedirectsMiddleware",
     "config.middleware.DatabaseBudgetMiddleware",
     "accounts.session_engine.SessionMiddleware",

@@ -74,8 +74,10 @@ def test_from_asking_to_the_file(browser: Client, owner: User) -> None:
     assert "It is kept for 48 hours." in message.body
     export = DataExport.objects.get()
     path = f"{DATA}{export.pk}/"
+    packed = {"Accept-Encoding": "gzip"}
     assert f'href="{path}"' in text_of(browser.get(DATA))
-    answer = browser.get(path)
+    assert browser.get(DATA, headers=packed)["Content-Encoding"] == "gzip"
+    answer = browser.get(path, headers=packed)  # as it is: `unpacked` wants its length too
     assert answer["Content-Disposition"] == f'attachment; filename="gatehouse-{export.made_at:%Y%m%d-%H%M%S}.zip"'
     assert (answer["Content-Type"], "no-store" in answer["Cache-Control"]) == ("application/zip", True)
     of_the_sample_apps = {"machines.json", "queries.json", "tasks.json"}

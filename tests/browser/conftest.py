@@ -23,13 +23,22 @@ from tests.chromium import CHROMIUM, launched
 # Collects what moved although nobody did anything (Layout Instability API).
 SHIFTS = """
 window.shifts = [];
-new PerformanceObserver((list) => {
-  for (const shift of list.getEntries()) {
+const note = (entries) => {
+  for (const shift of entries) {
     if (shift.hadRecentInput || shift.value < 0.001) continue;
     const moved = shift.sources.map((source) => source.node?.outerHTML?.slice(0, 80) ?? "a text");
     window.shifts.push(`moves by ${shift.value.toFixed(3)}: ${moved}`);
   }
-}).observe({ type: "layout-shift", buffered: true });
+};
+const watch = new PerformanceObserver((list) => note(list.getEntries()));
+watch.observe({ type: "layout-shift", buffered: true });
+// What was drawn last shows two frames later.
+window.settled = async () => {
+  for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+  await new Promise((done) => setTimeout(done, 50));
+  note(watch.takeRecords());
+  return window.shifts;
+};
 """
 ARTEFACTS = Path(__file__).resolve().parents[2] / ".artefacts"
 
@@ -76,7 +85,8 @@ class Visitor:
             self.complaints.append(message.text)
 
     def _received(self, response: Response) -> None:
-        self.sent.append(int(response.headers.get("content-length", 0)))
+        length = response.headers.get("content-length")
+        self.sent.append(int(length) if length else len(response.body()) if response.ok else 0)
         if not response.url.startswith(self.site):
             self.complaints.append(f"from another host: {response.url}")
         if response.status >= 400 and response.request.resource_type != "document":

@@ -83,3 +83,25 @@ def test_the_style_guide_is_sound(visitor: Visitor) -> None:
     for name, view in VIEWS.items():
         view.put(visitor.page)
         visitor.screenshot(f"style-guide-{name}")
+
+
+# A page that comes in parts, and ends one of them in the middle of a moment.
+IN_PARTS = """async (script) => {
+  const pause = () => new Promise((done) => setTimeout(done, 200));
+  document.open();
+  document.write(`<!doctype html><html lang="en"><script src="${script}"></script><body><p>`);
+  await pause();
+  document.write('<time data-moment="date" data-zone="UTC" datetime="2026-11-05T10:00:00Z">5 Nov');
+  await pause();
+  document.write(" 2026</time></p><p>");
+  await pause();
+  const early = document.querySelector("time").textContent;
+  document.close();
+  return [early, document.querySelector("time").textContent];
+}"""
+
+
+def test_a_moment_is_written_once_it_has_come_whole(visitor: Visitor) -> None:
+    visitor.go("/")
+    script = visitor.page.get_attribute("script[src*=moments]", "src")
+    assert visitor.page.evaluate(IN_PARTS, script) == ["November 5, 2026"] * 2

@@ -18,9 +18,9 @@ MOST_STOPS = 120  # until somebody at a keyboard gives up
 SEEN = """(element) => {
   const box = element.getBoundingClientRect();
   const shown = box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
-  const ringed = [element, ...element.querySelectorAll("*"), element.parentElement].some((each) => {
+  const ringed = [element, ...element.querySelectorAll("*")].some((each) => {
     const style = getComputedStyle(each);
-    return (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none";
+    return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
   });
   return shown && ringed;
 }"""
@@ -66,6 +66,7 @@ def test_a_member_changes_their_name_invites_a_friend_and_leaves(visitor: Visito
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.locator(".message")).to_be_visible()
     press_on(visitor, "link", "Gatehouse")
+    visitor.page.wait_for_url(f"{visitor.site}/")
     press_on(visitor, "link", "Invitations")
     visitor.page.wait_for_url("**/accounts/invitations/")
     type_into(visitor, "emails", "friend@example.com")

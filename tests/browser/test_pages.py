@@ -99,7 +99,7 @@ def came_quietly(visitor: Visitor, name: str) -> list[str]:
     """Return what was wrong with how the page came that was just opened: too heavy, or moving after it was drawn."""
     sent = sum(visitor.sent)
     faults = [f"{name}: {sent} bytes were sent"] if sent > MOST_SENT else []
-    return faults + [f"{name}: {shift}" for shift in visitor.page.evaluate("shifts")]
+    return faults + [f"{name}: {shift}" for shift in visitor.page.evaluate("settled()")]
 
 
 def look(visitor: Visitor, name: str) -> list[str]:

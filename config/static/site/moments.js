@@ -17,9 +17,15 @@
 
   const done = new WeakSet(); // a page is looked through again as it grows
 
+  // Whether the page goes on behind it: until then the rest of its text may be still to come.
+  function isWhole(node) {
+    if (document.readyState !== "loading") return true;
+    return Boolean(node && (node.nextSibling || isWhole(node.parentNode)));
+  }
+
   function localise(page) {
     for (const moment of page.querySelectorAll("time[data-moment]")) {
-      if (done.has(moment)) continue;
+      if (done.has(moment) || !isWhole(moment)) continue;
       done.add(moment);
       moment.title ||= moment.dateTime.replace("T", " ").replace("Z", " UTC");
       try {
