@@ -89,7 +89,7 @@ def test_a_window_and_nothing_else_has_what_fills_in_the_field_of_another(
 
 def test_rows_of_other_models_in_a_form_bring_all_of_it(keeper: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     class Memberships(admin.TabularInline[Any, Any]):
-        model = admin.site._registry[Group].model.user_set.through  # type: ignore[attr-defined]
+        model = admin.site._registry[Group].model.user_set.through
         raw_id_fields = ["user"]
 
     monkeypatch.setattr(type(admin.site._registry[Group]), "inlines", [Memberships])
