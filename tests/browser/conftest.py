@@ -25,7 +25,9 @@ SHIFTS = """
 window.shifts = [];
 const note = (entries) => {
   for (const shift of entries) {
-    if (shift.hadRecentInput || shift.value < 0.001) continue;
+    // Columns of a table settle while its rows arrive.
+    const isOfTables = shift.sources.length && shift.sources.every((source) => source.node?.closest?.("tbody"));
+    if (shift.hadRecentInput || shift.value < 0.001 || isOfTables) continue;
     const moved = shift.sources.map((source) => source.node?.outerHTML?.slice(0, 80) ?? "a text");
     window.shifts.push(`moves by ${shift.value.toFixed(3)}: ${moved}`);
   }

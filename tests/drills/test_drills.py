@@ -27,6 +27,12 @@ AHEAD = 160  # hours: another week of the audit trail, nearly always, and less t
 AWAY = {"database": "no_answer", "migrations": "unknown"}  # what the health page says of a database that serves nobody
 
 
+def tells_of_an_outage(house: House) -> bool:
+    """Whatever else it says: on a busy machine answers are slow besides."""
+    status, codes = house.health()
+    return status == 503 and AWAY.items() <= codes.items()
+
+
 def test_kill_9_of_postgresql(house: House) -> None:
     with house.drill("killed") as load:
         house.database.kill()
@@ -101,7 +107,7 @@ def test_a_full_disk(house: House) -> None:
             told = json.loads(manage("health", "--run", "--json", environment=house.environment).stdout)
             assert {each["check"]: each["code"] for each in told["checks"]}["disk"] == "filling"
             wait_until(lambda: is_out_of_log(house.database), "the log is full")
-            wait_until(lambda: house.health() == (503, AWAY), "the health page tells")
+            wait_until(lambda: tells_of_an_outage(house), "the health page tells")
         finally:
             filler.unlink(missing_ok=True)
         house.database.cluster.ensure_running()
@@ -128,7 +134,7 @@ def test_exhausted_connections(house: House) -> None:
         with house.database.no_connection_left():
             served = len(load.notes.done["signup"])
             told = len(load.notes.busy)
-            wait_until(lambda: house.health() == (503, AWAY), "the health page tells")
+            wait_until(lambda: tells_of_an_outage(house), "the health page tells")
             wait_until(lambda: len(load.notes.busy) > told + WRITERS, "everybody is told")
             assert house.site.probe("ready").status == 503
             assert load.notes.slowest < 3
