@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Response
 
 from accounts import links
 from accounts.models import Session
@@ -84,14 +84,18 @@ MOST_SENT = 60 * 1024  # bytes over the line, of a page of the site not even unp
 def inspect(visitor: Visitor, name: str, path: str, press: str = "") -> list[str]:
     """Look at one page as a critic, perhaps at what a button on it answers; return what is wrong with it."""
     weight: list[int] = []
+
+    def weigh(response: Response) -> None:
+        weight.append(len(response.body()) if response.ok else 0)
+
     if press:
         visitor.go(path)
         visitor.sent.clear()
-    visitor.page.on("response", lambda response: weight.append(len(response.body()) if response.ok else 0))
+    visitor.page.on("response", weigh)
     visitor.page.click(f"main >> button:text-is('{press}')") if press else visitor.go(path)
     visitor.page.wait_for_load_state("load")
-    unpacked = sum(weight)  # what an open page asks for later is no part of it
-    faults = [f"{name}: weighs {unpacked} bytes"] if unpacked > MOST_SENT else []
+    visitor.page.remove_listener("response", weigh)  # what an open page asks for later is no part of it
+    faults = [f"{name}: weighs {sum(weight)} bytes"] if sum(weight) > MOST_SENT else []
     return faults + came_quietly(visitor, name) + look(visitor, f"page-{name}")
 
 
@@ -117,9 +121,9 @@ def look(visitor: Visitor, name: str) -> list[str]:
 
 
 def test_strangers_pages_are_sound(arrive: Arrive) -> None:
-    faults = []
+    faults, visitor = [], arrive()
     for name, path in STRANGERS_PAGES.items():
-        faults += inspect(arrive(), name, path)
+        faults += inspect(visitor, name, path)
     assert faults == []
 
 
