@@ -108,7 +108,8 @@ def test_a_probe_does_not_wait_while_the_last_reading_is_good_enough(readiness: 
     # A second and a half after the outage began it is told, whoever has to wait for it.
     sleep(max(0.0, readiness._reading.taken + 1.31 - monotonic()))
     assert readiness.current().code == "database"
-    assert monotonic() - readiness._asked == pytest.approx(module.CHECK_SECONDS, abs=0.1)
+    # Half a second more for a machine that is busy; without a bound it would be for ever.
+    assert module.CHECK_SECONDS - 0.1 <= monotonic() - readiness._asked <= module.CHECK_SECONDS + 0.5
     # From then on nobody waits at all, as long as probes come.
     wait_for_a_new_question(readiness)
     began = monotonic()
