@@ -140,10 +140,7 @@ class PeoplePlanner:
         names = {identity.canonical_username(row["username"]) for row in cells}
         looks = {identity.username_skeleton(row["username"]) for row in cells}
         addresses = {identity.canonical_email(row["email"]) for row in cells}
-        found = User.objects.filter(Q(username_canonical__in=names) | Q(email_canonical__in=addresses))
-        known = list(found.order_by("pk").select_for_update(no_key=True) if self.locking else found)
-        self.by_name = {user.username_canonical: user for user in known}
-        self.by_address = {user.email_canonical: user for user in known}
+        # Those who are here last: who comes in between is somebody that exists, and no reason to refuse the row.
         alike = User.objects.filter(username_skeleton__in=looks, look_alike_approved=False)
         self.looks = set(alike.values_list("username_skeleton", flat=True))
         reserved = ReservedUsername.objects.filter(reserved_until__gt=Now())
@@ -155,6 +152,10 @@ class PeoplePlanner:
         self.erased = {name for name, several in digests.items() if not gone.isdisjoint(several)}
         undoable = AddressChange.objects.filter(old_email_canonical__in=addresses, undo_until__gt=Now())
         self.kept_addresses = set(undoable.values_list("old_email_canonical", flat=True))
+        found = User.objects.filter(Q(username_canonical__in=names) | Q(email_canonical__in=addresses))
+        known = list(found.order_by("pk").select_for_update(no_key=True) if self.locking else found)
+        self.by_name = {user.username_canonical: user for user in known}
+        self.by_address = {user.email_canonical: user for user in known}
         if self.update:
             self.changes = rules.RoleChanges(self.acting_user, known)
             self.result.held = role_changes.roles_of([user.pk for user in known])

@@ -18,7 +18,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from accounts import importing, life_cycle, role_changes
+from accounts.csv_files import Row
 from accounts.errors import AccountError
+from accounts.import_verdicts import Memory, PeoplePlanner
 from accounts.models import AddressChange, Import, Invitation, ReservedUsername, User
 from auditlog.models import Record
 from tests.accounts.conftest import jobs, run_jobs
@@ -455,6 +457,26 @@ def test_a_batch_that_was_committed_is_not_written_again(tmp_path: Path, monkeyp
     assert written == [2, 0, 2, 0, 2]
     begun.refresh_from_db()
     assert begun.counts == {"ok": 6}
+
+
+def test_who_comes_between_two_looks_of_a_plan_exists_and_is_no_reason_to_refuse_the_row(db: None) -> None:
+    """Between any two: each look sees what was committed before it, so that who refuses must not be seen first."""
+    row = Row(1, 2, {"username": "newcomer", "email": "newcomer@example.com"})
+    for looks_before in range(8):
+        looks = 0
+
+        def come(execute: Any, sql: str, params: Any, many: bool, context: Any, before: int = looks_before) -> Any:
+            nonlocal looks
+            looks += 1
+            if looks == before + 1:
+                looks = 99
+                UserFactory.create(username="newcomer", email="newcomer@example.com")
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(come):
+            found = PeoplePlanner(None, update=False).plan([row], Memory()).verdicts[1]
+        assert found.result in ("ok", "exists"), (looks_before, found.code)
+        User.objects.all().delete()
 
 
 @pytest.mark.django_db(transaction=True)
