@@ -248,18 +248,18 @@ class MethodPageMiddleware:
         return response
 
 
-# When nobody can tell the position, the name is random: it binds to the primary, and is nobody else's to remove.
-UNKNOWN_BYTES = 8
-_UNKNOWN = re.compile(f"[0-9a-f]{{{2 * UNKNOWN_BYTES}}}")
-MOST_REMOVED = 20  # cookies by one answer, whose headers proxies limit
-WRITTEN_COOKIE_AGE = 3600  # seconds; after DATABASE_REPLICA_LAG it only matters while the primary is away
-
-
 class PackingMiddleware(GZipMiddleware):
     """As Django's, but a download keeps its length, by which a cut one is told, and comes as it is made."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         return response if response.streaming else super().process_response(request, response)
+
+
+# When nobody can tell the position, the name is random: it binds to the primary, and is nobody else's to remove.
+UNKNOWN_BYTES = 8
+_UNKNOWN = re.compile(f"[0-9a-f]{{{2 * UNKNOWN_BYTES}}}")
+MOST_REMOVED = 20  # cookies by one answer, whose headers proxies limit
+WRITTEN_COOKIE_AGE = 3600  # seconds; after DATABASE_REPLICA_LAG it only matters while the primary is away
 
 
 class ReplicaMiddleware:

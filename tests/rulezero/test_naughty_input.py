@@ -1,4 +1,4 @@
-"""Seven hundred naughty strings and their like, in every field, list and header of every page that the walk finds."""
+"""Seven hundred naughty strings and their like: all of them at the open doors, and shared among the pages behind them."""
 
 # ruff: noqa: E501 - its tables have many to a line
 
